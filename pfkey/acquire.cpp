@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "pfkey/acquire.hpp"
 
+#include <algorithm>
+
 namespace latchkey {
 
 namespace {
@@ -11,12 +13,35 @@ std::uint64_t hash_of(const Wanted& w)
                (std::uint64_t{w.reqid} << 16 | std::uint64_t{w.protocol} << 8 | static_cast<std::uint8_t>(w.mode)));
 }
 
-bool proposable(const Algorithm& row, AlgorithmKind kind)
+// An SA from or to any address serves many that were asked for (Sad::outbound).
+bool fits_wildcard(const Sa& sa, const Wanted& w)
 {
-    return row.kind == kind && row.offered() && row.primitive != Primitive::null && !row.legacy;
+    const auto fits = [](const Address& has, const Address& wanted) {
+        return has == wanted || has == Address::any(wanted.family());
+    };
+    return w.protocol == sa.protocol && fits(sa.source, w.source) && fits(sa.destination, w.destination) &&
+           (sa.mode == Mode::any || sa.mode == w.mode) && (w.reqid == 0 || w.reqid == sa.reqid);
 }
 
-Combination combination(const Algorithm* cipher, const Algorithm* auth)
+std::vector<const Algorithm*> proposable(AlgorithmKind kind, const AlgorithmSet& offered)
+{
+    std::vector<const Algorithm*> rows;
+    for (const auto& row : algorithms)
+        if (row.kind == kind && offers(offered, row) && row.primitive != Primitive::null && !row.legacy)
+            rows.push_back(&row);
+    return rows;
+}
+
+// The shortest length that is long enough, or the longest if none is.
+std::uint16_t shortest_key(const Algorithm& row, std::uint64_t wanted)
+{
+    unsigned bits = row.key_min;
+    while (bits < row.key_max && bits - row.salt * 8u < wanted)
+        bits += row.key_step;
+    return static_cast<std::uint16_t>(bits);
+}
+
+Combination combination(const Algorithm* cipher, const Algorithm* auth, std::uint64_t key_min)
 {
     // Life times as Linux proposes them: hard 24 h and 8 h of use, soft a little before.
     Combination c;
@@ -24,12 +49,12 @@ Combination combination(const Algorithm* cipher, const Algorithm* auth)
     c.soft = {0, 0, 72'000, 25'200};
     if (cipher != nullptr) {
         c.encrypt = cipher->sadb_id;
-        c.encrypt_min = cipher->key_min;
+        c.encrypt_min = shortest_key(*cipher, key_min);
         c.encrypt_max = cipher->key_max;
     }
     if (auth != nullptr) {
         c.auth = auth->sadb_id;
-        c.auth_min = auth->key_min;
+        c.auth_min = cipher == nullptr ? shortest_key(*auth, key_min) : auth->key_min;
         c.auth_max = auth->key_max;
     }
     return c;
@@ -71,10 +96,23 @@ void Acquires::erase(PendingAcquire& pending)
     by_id_.erase(pending.id);
 }
 
+PendingAcquire& Acquires::restore(const PendingAcquire& erased)
+{
+    PendingAcquire& pending = by_id_[erased.id] = erased;
+    by_wanted_.insert(hash_of(pending.wanted), &pending);
+    return pending;
+}
+
 PendingAcquire* Acquires::answered_by(const Sa& sa)
 {
     if (by_id_.empty())
         return nullptr;
+    if (sa.source.is_unspecified() || sa.destination.is_unspecified()) {
+        const auto fitting = std::ranges::find_if(by_id_, [&](const auto& entry) {
+            return fits_wildcard(sa, entry.second.wanted);
+        });
+        return fitting == by_id_.end() ? nullptr : &fitting->second;
+    }
     if (PendingAcquire* asked = sa.message_seq == 0 ? nullptr : find(sa.message_seq)) {
         const Wanted& w = asked->wanted;
         if (w.protocol == sa.protocol && w.source == sa.source && w.destination == sa.destination)
@@ -90,23 +128,32 @@ PendingAcquire* Acquires::answered_by(const Sa& sa)
     return nullptr;
 }
 
-ProposalExt proposal_for(std::uint8_t protocol)
+ProposalExt proposal_for(std::uint8_t protocol, const AlgorithmSet& offered, const ProposalRules& rules)
 {
     ProposalExt proposal;
     proposal.replay = IPSEC_REPLAYWSIZE;
-    auto& out = proposal.combinations;
+    const auto propose = [&](const Algorithm* cipher, const Algorithm* auth) {
+        proposal.combinations.push_back(combination(cipher, auth, rules.key_min));
+    };
     if (protocol == ip_proto::esp) {
-        for (const auto& aead : algorithms)
-            if (proposable(aead, AlgorithmKind::aead))
-                out.push_back(combination(&aead, nullptr));
-        for (const auto& cipher : algorithms)
-            for (const auto& auth : algorithms)
-                if (proposable(cipher, AlgorithmKind::cipher) && proposable(auth, AlgorithmKind::auth))
-                    out.push_back(combination(&cipher, &auth));
+        const auto ciphers = proposable(AlgorithmKind::cipher, offered);
+        const auto auths = proposable(AlgorithmKind::auth, offered);
+        for (const auto* aead : proposable(AlgorithmKind::aead, offered))
+            if (aead->primitive != Primitive::aes_gmac)   // authenticates, but does not encrypt
+                propose(aead, nullptr);
+        for (const auto* cipher : ciphers)
+            for (const auto* auth : auths)
+                propose(cipher, auth);
+        if (!rules.authenticated)
+            for (const auto* cipher : ciphers)
+                propose(cipher, nullptr);
     } else if (protocol == ip_proto::ah) {
-        for (const auto& auth : algorithms)
-            if (proposable(auth, AlgorithmKind::auth))
-                out.push_back(combination(nullptr, &auth));
+        for (const auto* auth : proposable(AlgorithmKind::auth, offered))
+            if (auth->key_max >= rules.key_min)   // as KAME: what cannot be long enough is left out
+                propose(nullptr, auth);
+    } else {
+        for (const auto* compression : proposable(AlgorithmKind::compression, offered))
+            propose(compression, nullptr);   // as KAME
     }
     return proposal;
 }

@@ -6,6 +6,7 @@
 #include "pfkey/deadlines.hpp"
 #include "pfkey/flat_index.hpp"
 #include "pfkey/message.hpp"
+#include "pfkey/offer.hpp"
 
 #include <unordered_map>
 
@@ -36,6 +37,7 @@ public:
     PendingAcquire* find(const Wanted& wanted);
     PendingAcquire* add(const Wanted& wanted);   // null: the limit is reached
     void erase(PendingAcquire& pending);         // its timer is cancelled already
+    PendingAcquire& restore(const PendingAcquire& erased);   // with its old id; its timer is not set
     std::size_t size() const { return by_id_.size(); }
 
     // The pending ACQUIRE that this SA answers: by its seq and end points, or because it fits. Null if none.
@@ -48,8 +50,14 @@ private:
     std::uint32_t last_ = 0;
 };
 
+// What an ACQUIRE may propose: the tunables esp_keymin, ah_keymin and esp_auth.
+struct ProposalRules {
+    std::uint64_t key_min = 0;      // bits, without the salt; an algorithm that has no choice is proposed as it is
+    bool authenticated = false;     // never encryption alone
+};
+
 // The algorithms that this host offers for a protocol, as ACQUIRE proposes them: combined modes first, then every
-// cipher with every authentication algorithm; nothing legacy, no null.
-ProposalExt proposal_for(std::uint8_t protocol);
+// cipher with every authentication algorithm, then encryption alone; nothing legacy, no null.
+ProposalExt proposal_for(std::uint8_t protocol, const AlgorithmSet& offered, const ProposalRules& rules);
 
 }  // namespace latchkey

@@ -14,7 +14,17 @@ namespace latchkey {
 enum class AlgorithmKind : std::uint8_t { cipher, aead, auth, compression };
 
 // What the data path needs to know to run a row; none: the host knows the name but cannot do it.
-enum class Primitive : std::uint8_t { none, null, aes_cbc, aes_gcm, hmac_sha1, hmac_sha256 };
+enum class Primitive : std::uint8_t {
+    none,
+    null,
+    des_cbc, des3_cbc, cast_cbc, blowfish_cbc, aes_cbc, camellia_cbc,
+    aes_ctr,
+    aes_ccm, aes_gcm, aes_gmac, chacha20_poly1305,
+    hmac_md5, hmac_sha1, hmac_sha256, hmac_sha384, hmac_sha512, hmac_ripemd160,
+    aes_xcbc,
+    keyed_md5, keyed_sha1,   // RFC 1828, RFC 1852: the digest of key, fill, data, key
+    deflate,
+};
 
 struct Algorithm {
     AlgorithmKind kind;
@@ -33,6 +43,8 @@ struct Algorithm {
     bool legacy;                   // broken or weak by today's judgement
 
     constexpr bool offered() const { return primitive != Primitive::none; }
+    // Its IV is the sequence number, which must never come twice under one key: an SA with it may not cycle.
+    constexpr bool counts() const { return kind == AlgorithmKind::aead || primitive == Primitive::aes_ctr; }
     constexpr bool key_bits_ok(unsigned bits) const
     {
         return bits >= key_min && bits <= key_max && (key_step == 0 ? bits == key_min : (bits - key_min) % key_step == 0);
@@ -42,39 +54,39 @@ struct Algorithm {
 // clang-format off
 inline constexpr Algorithm algorithms[] = {
     // kind, SADB, IKEv2, key min/max/step, salt, iv, icv, block, primitive, name, aliases, legacy
-    {AlgorithmKind::cipher, SADB_EALG_DESCBC,            2,  64,   64,  0, 0,  8,  0,  8, Primitive::none,    "des-cbc", "des", true},
-    {AlgorithmKind::cipher, SADB_EALG_3DESCBC,           3, 192,  192,  0, 0,  8,  0,  8, Primitive::none,    "3des-cbc", "3des des-ede3-cbc", true},
-    {AlgorithmKind::cipher, SADB_X_EALG_CASTCBC,         6,  40,  128,  8, 0,  8,  0,  8, Primitive::none,    "cast128-cbc", "cast cast-cbc", true},
-    {AlgorithmKind::cipher, SADB_X_EALG_BLOWFISHCBC,     7,  40,  448,  8, 0,  8,  0,  8, Primitive::none,    "blowfish-cbc", "blowfish", true},
-    {AlgorithmKind::cipher, SADB_EALG_NULL,             11,   0, 2048,  8, 0,  0,  0,  4, Primitive::null,    "null", "simple", false},
-    {AlgorithmKind::cipher, SADB_X_EALG_AESCBC,         12, 128,  256, 64, 0, 16,  0, 16, Primitive::aes_cbc, "aes-cbc", "rijndael-cbc aes", false},
-    {AlgorithmKind::cipher, SADB_X_EALG_AESCTR,         13, 160,  288, 64, 4,  8,  0,  4, Primitive::none,    "aes-ctr", "", false},
-    {AlgorithmKind::aead,   SADB_X_EALG_AES_CCM_ICV8,   14, 152,  280, 64, 3,  8,  8,  4, Primitive::none,    "aes-ccm-8", "aes-ccm8", false},
-    {AlgorithmKind::aead,   SADB_X_EALG_AES_CCM_ICV12,  15, 152,  280, 64, 3,  8, 12,  4, Primitive::none,    "aes-ccm-12", "aes-ccm12", false},
-    {AlgorithmKind::aead,   SADB_X_EALG_AES_CCM_ICV16,  16, 152,  280, 64, 3,  8, 16,  4, Primitive::none,    "aes-ccm-16", "aes-ccm16 ccm", false},
-    {AlgorithmKind::aead,   SADB_X_EALG_AES_GCM_ICV8,   18, 160,  288, 64, 4,  8,  8,  4, Primitive::none,    "aes-gcm-8", "aes-gcm8", false},
-    {AlgorithmKind::aead,   SADB_X_EALG_AES_GCM_ICV12,  19, 160,  288, 64, 4,  8, 12,  4, Primitive::none,    "aes-gcm-12", "aes-gcm12", false},
-    {AlgorithmKind::aead,   SADB_X_EALG_AES_GCM_ICV16,  20, 160,  288, 64, 4,  8, 16,  4, Primitive::aes_gcm, "aes-gcm-16", "aes-gcm16 aes-gcm gcm", false},
-    {AlgorithmKind::cipher, SADB_X_EALG_CAMELLIACBC,    23, 128,  256, 64, 0, 16,  0, 16, Primitive::none,    "camellia-cbc", "camellia", false},
-    {AlgorithmKind::aead,   SADB_X_EALG_NULL_AES_GMAC,  21, 160,  288, 64, 4,  8, 16,  4, Primitive::none,    "aes-gmac", "null-aes-gmac gmac", false},
-    {AlgorithmKind::aead,   SADB_X_EALG_CHACHA20POLY1305, 28, 288, 288, 0, 4,  8, 16,  4, Primitive::none,    "chacha20-poly1305", "chacha20poly1305", false},
-    {AlgorithmKind::cipher, SADB_X_EALG_TWOFISHCBC,      0,   0,  256,  8, 0, 16,  0, 16, Primitive::none,    "twofish-cbc", "twofish", false},
+    {AlgorithmKind::cipher, SADB_EALG_DESCBC,            2,  64,   64,  0, 0,  8,  0,  8, Primitive::des_cbc,           "des-cbc", "des", true},
+    {AlgorithmKind::cipher, SADB_EALG_3DESCBC,           3, 192,  192,  0, 0,  8,  0,  8, Primitive::des3_cbc,          "3des-cbc", "3des des-ede3-cbc", true},
+    {AlgorithmKind::cipher, SADB_X_EALG_CASTCBC,         6,  40,  128,  8, 0,  8,  0,  8, Primitive::cast_cbc,          "cast128-cbc", "cast cast-cbc", true},
+    {AlgorithmKind::cipher, SADB_X_EALG_BLOWFISHCBC,     7,  40,  448,  8, 0,  8,  0,  8, Primitive::blowfish_cbc,      "blowfish-cbc", "blowfish", true},
+    {AlgorithmKind::cipher, SADB_EALG_NULL,             11,   0, 2048,  8, 0,  0,  0,  4, Primitive::null,              "null", "simple", false},
+    {AlgorithmKind::cipher, SADB_X_EALG_AESCBC,         12, 128,  256, 64, 0, 16,  0, 16, Primitive::aes_cbc,           "aes-cbc", "rijndael-cbc aes", false},
+    {AlgorithmKind::cipher, SADB_X_EALG_AESCTR,         13, 160,  288, 64, 4,  8,  0,  4, Primitive::aes_ctr,           "aes-ctr", "", false},
+    {AlgorithmKind::aead,   SADB_X_EALG_AES_CCM_ICV8,   14, 152,  280, 64, 3,  8,  8,  4, Primitive::aes_ccm,           "aes-ccm-8", "aes-ccm8", false},
+    {AlgorithmKind::aead,   SADB_X_EALG_AES_CCM_ICV12,  15, 152,  280, 64, 3,  8, 12,  4, Primitive::aes_ccm,           "aes-ccm-12", "aes-ccm12", false},
+    {AlgorithmKind::aead,   SADB_X_EALG_AES_CCM_ICV16,  16, 152,  280, 64, 3,  8, 16,  4, Primitive::aes_ccm,           "aes-ccm-16", "aes-ccm16 ccm", false},
+    {AlgorithmKind::aead,   SADB_X_EALG_AES_GCM_ICV8,   18, 160,  288, 64, 4,  8,  8,  4, Primitive::aes_gcm,           "aes-gcm-8", "aes-gcm8", false},
+    {AlgorithmKind::aead,   SADB_X_EALG_AES_GCM_ICV12,  19, 160,  288, 64, 4,  8, 12,  4, Primitive::aes_gcm,           "aes-gcm-12", "aes-gcm12", false},
+    {AlgorithmKind::aead,   SADB_X_EALG_AES_GCM_ICV16,  20, 160,  288, 64, 4,  8, 16,  4, Primitive::aes_gcm,           "aes-gcm-16", "aes-gcm16 aes-gcm gcm", false},
+    {AlgorithmKind::cipher, SADB_X_EALG_CAMELLIACBC,    23, 128,  256, 64, 0, 16,  0, 16, Primitive::camellia_cbc,      "camellia-cbc", "camellia", false},
+    {AlgorithmKind::aead,   SADB_X_EALG_NULL_AES_GMAC,  21, 160,  288, 64, 4,  8, 16,  4, Primitive::aes_gmac,          "aes-gmac", "null-aes-gmac gmac", false},
+    {AlgorithmKind::aead,   SADB_X_EALG_CHACHA20POLY1305, 28, 288, 288, 0, 4,  8, 16,  4, Primitive::chacha20_poly1305, "chacha20-poly1305", "chacha20poly1305", false},
+    {AlgorithmKind::cipher, SADB_X_EALG_TWOFISHCBC,      0,   0,  256,  8, 0, 16,  0, 16, Primitive::none,              "twofish-cbc", "twofish", false},
 
-    {AlgorithmKind::auth,   SADB_AALG_MD5HMAC,           1, 128,  128,  0, 0,  0, 12,  1, Primitive::none,        "hmac-md5", "md5", true},
-    {AlgorithmKind::auth,   SADB_AALG_SHA1HMAC,          2, 160,  160,  0, 0,  0, 12,  1, Primitive::hmac_sha1,   "hmac-sha1", "sha1 sha", false},
-    {AlgorithmKind::auth,   SADB_X_AALG_SHA2_256HMAC,   12, 256,  256,  0, 0,  0, 16,  1, Primitive::hmac_sha256, "hmac-sha256", "hmac-sha2-256 sha256 sha2-256", false},
-    {AlgorithmKind::auth,   SADB_X_AALG_SHA2_384HMAC,   13, 384,  384,  0, 0,  0, 24,  1, Primitive::none,        "hmac-sha384", "hmac-sha2-384 sha384 sha2-384", false},
-    {AlgorithmKind::auth,   SADB_X_AALG_SHA2_512HMAC,   14, 512,  512,  0, 0,  0, 32,  1, Primitive::none,        "hmac-sha512", "hmac-sha2-512 sha512 sha2-512", false},
-    {AlgorithmKind::auth,   SADB_X_AALG_RIPEMD160HMAC,   0, 160,  160,  0, 0,  0, 12,  1, Primitive::none,        "hmac-ripemd160", "ripemd160", true},
-    {AlgorithmKind::auth,   SADB_X_AALG_AES_XCBC_MAC,    5, 128,  128,  0, 0,  0, 12,  1, Primitive::none,        "aes-xcbc-mac", "aes-xcbc xcbc", false},
-    {AlgorithmKind::auth,   SADB_X_AALG_MD5,             0, 128,  128,  0, 0,  0, 16,  1, Primitive::none,        "keyed-md5", "", true},
-    {AlgorithmKind::auth,   SADB_X_AALG_SHA,             0, 160,  160,  0, 0,  0, 20,  1, Primitive::none,        "keyed-sha1", "", true},
-    {AlgorithmKind::auth,   SADB_X_AALG_NULL,            0,   0, 2048,  8, 0,  0,  0,  1, Primitive::null,        "null", "", false},
-    {AlgorithmKind::auth,   SADB_X_AALG_TCP_MD5,         0,   8,  640,  8, 0,  0, 16,  1, Primitive::none,        "tcp-md5", "", true},
+    {AlgorithmKind::auth,   SADB_AALG_MD5HMAC,           1, 128,  128,  0, 0,  0, 12,  1, Primitive::hmac_md5,          "hmac-md5", "md5", true},
+    {AlgorithmKind::auth,   SADB_AALG_SHA1HMAC,          2, 160,  160,  0, 0,  0, 12,  1, Primitive::hmac_sha1,         "hmac-sha1", "sha1 sha", false},
+    {AlgorithmKind::auth,   SADB_X_AALG_SHA2_256HMAC,   12, 256,  256,  0, 0,  0, 16,  1, Primitive::hmac_sha256,       "hmac-sha256", "hmac-sha2-256 sha256 sha2-256", false},
+    {AlgorithmKind::auth,   SADB_X_AALG_SHA2_384HMAC,   13, 384,  384,  0, 0,  0, 24,  1, Primitive::hmac_sha384,       "hmac-sha384", "hmac-sha2-384 sha384 sha2-384", false},
+    {AlgorithmKind::auth,   SADB_X_AALG_SHA2_512HMAC,   14, 512,  512,  0, 0,  0, 32,  1, Primitive::hmac_sha512,       "hmac-sha512", "hmac-sha2-512 sha512 sha2-512", false},
+    {AlgorithmKind::auth,   SADB_X_AALG_RIPEMD160HMAC,   0, 160,  160,  0, 0,  0, 12,  1, Primitive::hmac_ripemd160,    "hmac-ripemd160", "ripemd160", true},
+    {AlgorithmKind::auth,   SADB_X_AALG_AES_XCBC_MAC,    5, 128,  128,  0, 0,  0, 12,  1, Primitive::aes_xcbc,          "aes-xcbc-mac", "aes-xcbc xcbc", false},
+    {AlgorithmKind::auth,   SADB_X_AALG_MD5,             0, 128,  128,  0, 0,  0, 12,  1, Primitive::keyed_md5,         "keyed-md5", "", true},
+    {AlgorithmKind::auth,   SADB_X_AALG_SHA,             0, 160,  160,  0, 0,  0, 12,  1, Primitive::keyed_sha1,        "keyed-sha1", "", true},
+    {AlgorithmKind::auth,   SADB_X_AALG_NULL,            0,   0, 2048,  8, 0,  0,  0,  1, Primitive::null,              "null", "", false},
+    {AlgorithmKind::auth,   SADB_X_AALG_TCP_MD5,         0,   8,  640,  8, 0,  0, 16,  1, Primitive::none,              "tcp-md5", "", true},
 
-    {AlgorithmKind::compression, SADB_X_CALG_OUI,        1,   0,    0,  0, 0,  0,  0,  1, Primitive::none,    "oui", "", true},
-    {AlgorithmKind::compression, SADB_X_CALG_DEFLATE,    2,   0,    0,  0, 0,  0,  0,  1, Primitive::none,    "deflate", "", false},
-    {AlgorithmKind::compression, SADB_X_CALG_LZS,        3,   0,    0,  0, 0,  0,  0,  1, Primitive::none,    "lzs", "", true},
+    {AlgorithmKind::compression, SADB_X_CALG_OUI,        1,   0,    0,  0, 0,  0,  0,  1, Primitive::none,              "oui", "", true},
+    {AlgorithmKind::compression, SADB_X_CALG_DEFLATE,    2,   0,    0,  0, 0,  0,  0,  1, Primitive::deflate,           "deflate", "", false},
+    {AlgorithmKind::compression, SADB_X_CALG_LZS,        3,   0,    0,  0, 0,  0,  0,  1, Primitive::none,              "lzs", "", true},
 };
 // clang-format on
 

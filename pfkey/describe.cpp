@@ -17,11 +17,35 @@ AddressExt Engine::Impl::address_ext(const Address& address)
     return {ip_proto::any, static_cast<std::uint8_t>(address.bits()), {address, 0, 0}};
 }
 
-void Engine::Impl::describe(const Sa& sa, Message& out) const
+// The window of SADB_EXT_SA has 8 bits; SADB_X_EXT_SA_REPLAY says it all, to who knows it.
+SaExt Engine::Impl::sa_ext(const Sa& sa)
 {
     const auto id_of = [](const Algorithm* row) { return row == nullptr ? std::uint8_t{0} : row->sadb_id; };
     const auto window = static_cast<std::uint8_t>(std::min<std::uint32_t>(sa.replay.size(), 255));
-    out.sa = SaExt{sa.spi, window, static_cast<std::uint8_t>(sa.state), id_of(sa.auth), id_of(sa.cipher), sa.flags};
+    return {sa.spi, window, static_cast<std::uint8_t>(sa.state), id_of(sa.auth), id_of(sa.cipher), sa.flags};
+}
+
+void Engine::Impl::describe_natt(const Sa& sa, Message& out)
+{
+    if (sa.natt == nullptr)
+        return;
+    const NatTraversal& natt = *sa.natt;
+    out.natt_type = natt.type;
+    out.natt_source_port = natt.source_port;
+    out.natt_destination_port = natt.destination_port;
+    if (natt.original)
+        out.natt_original = address_ext(*natt.original);
+    if (natt.original_remote)
+        out.natt_original_remote = address_ext(*natt.original_remote);
+    if (natt.fragment != 0)
+        out.natt_fragment = natt.fragment;
+}
+
+void Engine::Impl::describe(const Sa& sa, Message& out) const
+{
+    out.sa = sa_ext(sa);
+    out.sa_replay = sa.replay.size();
+    describe_natt(sa, out);
     out.sa2 = Sa2Ext{static_cast<std::uint8_t>(sa.mode), static_cast<std::uint32_t>(sa.sequence), sa.reqid};
     out.current = sa.current;
     if (sa.hard != Lifetime{})

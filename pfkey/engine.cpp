@@ -40,7 +40,7 @@ namespace {
 
 Result<std::uint8_t> protocol_for(SatypeRule rule, std::uint8_t satype)
 {
-    if (rule == SatypeRule::not_a_satype)
+    if (rule == SatypeRule::other)
         return std::uint8_t{0};
     if (satype == SADB_SATYPE_UNSPEC)
         return rule == SatypeRule::transform ? fail(Errc::bad_value, "the message needs an SA type")
@@ -82,7 +82,19 @@ const Engine::Impl::Row& Engine::Impl::row_of(std::uint8_t type)
     //   REGISTER twice                             EEXIST   all
     //   unknown algorithm / known, not offered     ENOSYS / EOPNOTSUPP   Linux for the first
     //   EXPIRE, SPDACQUIRE, SPDEXPIRE by a user    EINVAL   KAME
-    //   NAT_T_NEW_MAPPING, MIGRATE                 EOPNOTSUPP
+    //   ACQUIRE by a user, with extensions         -        KAME: relayed (Linux: EOPNOTSUPP)
+    //   weak DES keys                              EINVAL   KAME (Linux: taken unless told otherwise)
+    //   AH with auth null                          -        KAME, NetBSD's tests (ESP with two nulls: EINVAL, RFC 4303)
+    //   ESN without a replay window                EINVAL   Linux
+    //   SENSITIVITY, SEC_CTX                       EOPNOTSUPP
+    //   NAT_T_TYPE 1 / of AH, IPComp / any other   EOPNOTSUPP / EINVAL   FreeBSD: EINVAL, and silence for AH
+    //   NAT_T ports without NAT_T_TYPE             -        Linux, FreeBSD: mean nothing
+    //   NAT_T_TYPE without ports                   -        Linux (FreeBSD: then it means nothing); here 4500
+    //   UPDATE: NEW_ADDRESS that is taken          EEXIST   FreeBSD; NAT_T ports change without it as on Linux
+    //   SPD messages with SA type AH, ESP, IPComp  EINVAL   KAME (Linux: ignored; its clients all send 0)
+    //   MIGRATE: no such policy / no such request  ENOENT / ENODATA   Linux
+    // X_BATCH: in an open batch a socket's rows with the mark are kept and not answered; everything else is answered at
+    // once as ever, and does not see them. MIGRATE is EINVAL there, and a batch in a batch EBUSY.
     constexpr auto sd = bits(SADB_EXT_ADDRESS_SRC, SADB_EXT_ADDRESS_DST);
     constexpr auto sa_sd = sd | bits(SADB_EXT_SA);
     constexpr auto policy = bits(SADB_X_EXT_POLICY);
@@ -92,37 +104,40 @@ const Engine::Impl::Row& Engine::Impl::row_of(std::uint8_t type)
     constexpr std::string_view needs_id = "the message needs X_POLICY with an id";
     using S = SatypeRule;
     using R = Recipients;
+    constexpr bool kept = true;
     // clang-format off
     static constexpr Row rows[] = {
-        {SADB_GETSPI,              S::transform,    sd,          needs_sd,     R::one,        &Impl::getspi},
-        {SADB_UPDATE,              S::transform,    sa_sd,       needs_sa,     R::all,        &Impl::update},
-        {SADB_ADD,                 S::transform,    sa_sd,       needs_sa,     R::all,        &Impl::add},
-        {SADB_DELETE,              S::transform,    sd,          needs_sd,     R::all,        &Impl::remove},
-        {SADB_GET,                 S::transform,    sa_sd,       needs_sa,     R::one,        &Impl::get},
-        {SADB_ACQUIRE,             S::any,          0,           {},           R::registered, &Impl::acquire_by_user},
-        {SADB_REGISTER,            S::any,          0,           {},           R::registered, &Impl::enrol},
-        {SADB_EXPIRE,              S::any,          0,           {},           R::one,        &Impl::not_from_users},
-        {SADB_FLUSH,               S::any,          0,           {},           R::all,        &Impl::flush},
-        {SADB_DUMP,                S::any,          0,           {},           R::one,        &Impl::dump},
-        {SADB_X_PROMISC,           S::not_a_satype, 0,           {},           R::all,        &Impl::promisc},
-        {SADB_X_PCHANGE,           S::any,          0,           {},           R::one,        &Impl::not_from_users},
-        {SADB_X_SPDUPDATE,         S::none,         sd | policy, needs_policy, R::all,        &Impl::spd_add},
-        {SADB_X_SPDADD,            S::none,         sd | policy, needs_policy, R::all,        &Impl::spd_add},
-        {SADB_X_SPDDELETE,         S::none,         sd | policy, needs_policy, R::all,        &Impl::spd_delete},
-        {SADB_X_SPDGET,            S::none,         policy,      needs_id,     R::one,        &Impl::spd_get},
-        {SADB_X_SPDACQUIRE,        S::none,         0,           {},           R::one,        &Impl::not_from_users},
-        {SADB_X_SPDDUMP,           S::none,         0,           {},           R::one,        &Impl::spd_dump},
-        {SADB_X_SPDFLUSH,          S::none,         0,           {},           R::all,        &Impl::spd_flush},
-        {SADB_X_SPDSETIDX,         S::none,         sd | policy, needs_policy, R::all,        &Impl::spd_add},
-        {SADB_X_SPDEXPIRE,         S::none,         0,           {},           R::one,        &Impl::not_from_users},
-        {SADB_X_SPDDELETE2,        S::none,         policy,      needs_id,     R::all,        &Impl::spd_delete_by_id},
-        {SADB_X_NAT_T_NEW_MAPPING, S::any,          0,           {},           R::one,        &Impl::not_offered},
-        {SADB_X_MIGRATE,           S::any,          0,           {},           R::one,        &Impl::not_offered},
+        {SADB_GETSPI,              S::transform, sd,          needs_sd,     R::one,        &Impl::getspi},
+        {SADB_UPDATE,              S::transform, sa_sd,       needs_sa,     R::all,        &Impl::update, kept},
+        {SADB_ADD,                 S::transform, sa_sd,       needs_sa,     R::all,        &Impl::add, kept},
+        {SADB_DELETE,              S::transform, sd,          needs_sd,     R::all,        &Impl::remove, kept},
+        {SADB_GET,                 S::transform, sa_sd,       needs_sa,     R::one,        &Impl::get},
+        {SADB_ACQUIRE,             S::any,       0,           {},           R::registered, &Impl::acquire_by_user},
+        {SADB_REGISTER,            S::any,       0,           {},           R::registered, &Impl::enrol},
+        {SADB_EXPIRE,              S::any,       0,           {},           R::one,        &Impl::not_from_users},
+        {SADB_FLUSH,               S::any,       0,           {},           R::all,        &Impl::flush, kept},
+        {SADB_DUMP,                S::any,       0,           {},           R::one,        &Impl::dump},
+        {SADB_X_PROMISC,           S::other,     0,           {},           R::all,        &Impl::promisc},
+        {SADB_X_PCHANGE,           S::any,       0,           {},           R::one,        &Impl::not_from_users},
+        {SADB_X_SPDUPDATE,         S::none,      sd | policy, needs_policy, R::all,        &Impl::spd_add, kept},
+        {SADB_X_SPDADD,            S::none,      sd | policy, needs_policy, R::all,        &Impl::spd_add, kept},
+        {SADB_X_SPDDELETE,         S::none,      sd | policy, needs_policy, R::all,        &Impl::spd_delete, kept},
+        {SADB_X_SPDGET,            S::none,      policy,      needs_id,     R::one,        &Impl::spd_get},
+        {SADB_X_SPDACQUIRE,        S::none,      0,           {},           R::one,        &Impl::not_from_users},
+        {SADB_X_SPDDUMP,           S::none,      0,           {},           R::one,        &Impl::spd_dump},
+        {SADB_X_SPDFLUSH,          S::none,      0,           {},           R::all,        &Impl::spd_flush, kept},
+        {SADB_X_SPDSETIDX,         S::none,      sd | policy, needs_policy, R::all,        &Impl::spd_add, kept},
+        {SADB_X_SPDEXPIRE,         S::none,      0,           {},           R::one,        &Impl::not_from_users},
+        {SADB_X_SPDDELETE2,        S::none,      policy,      needs_id,     R::all,        &Impl::spd_delete_id, kept},
+        {SADB_X_NAT_T_NEW_MAPPING, S::any,       0,           {},           R::one,        &Impl::not_from_users},
+        {SADB_X_MIGRATE,           S::any,       sd | policy, needs_policy, R::one,        &Impl::migrate},
     };
+    static constexpr Row batch_row =
+        {SADB_X_BATCH,             S::other,     0,           {},           R::one,        &Impl::batch};
     // clang-format on
     static_assert(std::ranges::all_of(rows, [](const Row& row) { return row.type == &row - rows + 1; }) &&
                   std::size(rows) == SADB_MAX);
-    return rows[type - 1];
+    return type == SADB_X_BATCH ? batch_row : rows[type - 1];
 }
 
 Result<void> Engine::Impl::handle(KeySocketId from, Bytes record, Time now)
@@ -135,26 +150,15 @@ Result<void> Engine::Impl::handle(KeySocketId from, Bytes record, Time now)
     const auto message = Message::parse(record);
     if (!message)
         return std::unexpected(message.error());
-    if (message->type == SADB_RESERVED || message->type > SADB_MAX)
+    if (message->type == SADB_RESERVED || (message->type > SADB_MAX && message->type != SADB_X_BATCH))
         return fail(Errc::malformed, "no message type has this number");
-    socket->knows_sa_replay |= message->sa_replay.has_value();
+    socket->known |= extensions_of(*message) / extension_bit(SADB_X_EXT_NAT_T_OAR);   // the private ones come last
 
     const Row& row = row_of(message->type);
+    if (socket->batch && row.kept)
+        return keep(*socket->batch, record);
     Message reply;
-    reply.type = message->type;
-    reply.satype = message->satype;
-    reply.seq = message->seq;
-    reply.pid = message->pid;
-    const auto run = [&]() -> Result<void> {
-        const auto protocol = protocol_for(row.satype, message->satype);
-        if (!protocol)
-            return std::unexpected(protocol.error());
-        const auto present = extensions_of(*message);
-        if ((row.required & ~present) != 0)
-            return fail(Errc::bad_value, row.needs);
-        return (this->*row.run)({from, *message, present, *protocol, now}, reply);
-    };
-    if (const auto done = run(); !done)
+    if (const auto done = run(from, *message, now, reply); !done)
         answer_error(from, *peek_header(record), done.error());
     else if (reply.type != SADB_RESERVED)
         sockets.deliver(row.recipients, from, reply.satype, reply.bytes());
@@ -162,14 +166,25 @@ Result<void> Engine::Impl::handle(KeySocketId from, Bytes record, Time now)
     return {};
 }
 
+Result<void> Engine::Impl::run(KeySocketId from, const Message& message, Time now, Message& reply)
+{
+    const Row& row = row_of(message.type);
+    reply.type = message.type;
+    reply.satype = message.satype;
+    reply.seq = message.seq;
+    reply.pid = message.pid;
+    const auto protocol = protocol_for(row.satype, message.satype);
+    if (!protocol)
+        return std::unexpected(protocol.error());
+    const auto present = extensions_of(message) & ~extension_bit(SADB_X_EXT_REASON);   // asks, says nothing
+    if ((row.required & ~present) != 0)
+        return fail(Errc::bad_value, row.needs);
+    return (this->*row.run)({from, message, present, *protocol, now}, reply);
+}
+
 Result<void> Engine::Impl::not_from_users(const Call&, Message&)
 {
     return fail(Errc::bad_value, "only the host sends this message");
-}
-
-Result<void> Engine::Impl::not_offered(const Call&, Message&)
-{
-    return fail(Errc::unsupported, "this message is not offered");
 }
 
 void Engine::Impl::answer_error(KeySocketId to, MessageHeader header, const Error& error)
@@ -178,26 +193,47 @@ void Engine::Impl::answer_error(KeySocketId to, MessageHeader header, const Erro
     if (socket == nullptr)
         return;
     socket->last_error = error.reason;
+    tell_refused(to, header.type, error);
     Message reply;
     reply.type = header.type;
     reply.satype = header.satype;
     reply.seq = header.seq;
     reply.pid = header.pid;
     reply.error = static_cast<std::uint8_t>(error.number());
+    if (socket->knows(SADB_X_EXT_REASON))
+        reply.reason = error.reason;
     sockets.deliver(Recipients::one, to, header.satype, reply.bytes());
+}
+
+void Engine::Impl::tell_refused(KeySocketId from, std::uint8_t type, const Error& error) const
+{
+    if (host.on_refused)
+        host.on_refused(from, type, error);
+}
+
+// handle(), and remembers why not.
+Result<void> Engine::Impl::take(KeySocketId from, Bytes record, Time now)
+{
+    auto handled = handle(from, record, now);
+    if (KeySocket* socket = handled ? nullptr : sockets.find(from)) {
+        socket->last_error = handled.error().reason;
+        if (socket->batch)
+            socket->batch->broken = true;   // the client may not have noticed
+    }
+    return handled;
 }
 
 Result<void> Engine::handle(KeySocketId from, Bytes record, Time now)
 {
-    auto handled = impl_->handle(from, record, now);
-    if (KeySocket* socket = handled ? nullptr : impl_->sockets.find(from))
-        socket->last_error = handled.error().reason;
+    auto handled = impl_->take(from, record, now);
+    if (!handled)
+        impl_->tell_refused(from, peek_header(record).value_or(MessageHeader{}).type, handled.error());
     return handled;
 }
 
 void Engine::handle_unsupervised(KeySocketId from, Bytes record, Time now)
 {
-    const auto handled = handle(from, record, now);
+    const auto handled = impl_->take(from, record, now);
     const KeySocket* socket = impl_->sockets.find(from);
     if (handled || socket == nullptr || impl_->sockets.full(*socket))
         return;
@@ -211,6 +247,8 @@ Result<KeySocketId> Engine::open_key_socket()
 
 void Engine::close_key_socket(KeySocketId id)
 {
+    if (KeySocket* socket = impl_->sockets.find(id); socket != nullptr && socket->batch)
+        impl_->close_batch(*socket);
     impl_->sockets.close(id);
 }
 
@@ -247,10 +285,11 @@ Result<void> Engine::Impl::start_dump(KeySocketId id, Dump dump)
     KeySocket& socket = *sockets.find(id);
     if (socket.dump)
         return fail(Errc::busy, "a dump is running on this socket");
-    if (dump.left == 0)
-        return fail(Errc::not_found, "the table is empty", ENOENT);
     socket.dump = std::move(dump);
-    next_of_dump(socket, socket.dump->held);
+    if (!next_of_dump(socket, socket.dump->held)) {
+        socket.dump.reset();
+        return fail(Errc::not_found, "the table is empty, or has nothing that was asked for", ENOENT);
+    }
     pump(id, socket);
     return {};
 }
@@ -279,13 +318,13 @@ bool Engine::Impl::next_of_dump(KeySocket& socket, Record& out)
     Message message = dump.head;
     if (dump.head.type == SADB_DUMP) {
         const Sa* sa = sad.next(dump.cursor, dump.protocol);
+        while (sa != nullptr && dump.filter && !dump.filter->matches(*sa))
+            sa = sad.next(dump.cursor, dump.protocol);
         if (sa == nullptr || sa->serial > dump.end)
             return false;
         message.satype = satype_of_protocol(sa->protocol).value_or(SADB_SATYPE_UNSPEC);
         describe(*sa, message);
         describe_keys(*sa, message);
-        if (socket.knows_sa_replay)
-            message.sa_replay = sa->replay.size();
         out = message.bytes();
         return true;
     }
@@ -368,6 +407,16 @@ bool Engine::charge(Sa& sa, std::size_t bytes, Time now)
     if (hard_reached(sa, now) || (sa.state == SaState::mature && soft_reached(sa, now)))
         impl.enforce(sa, now);
     return true;
+}
+
+bool Engine::encapsulates(std::uint16_t local_port) const
+{
+    return impl_->sad.encapsulates(local_port);
+}
+
+void Engine::set_available(const AlgorithmSet& rows)
+{
+    impl_->available = rows & runnable_algorithms();
 }
 
 std::uint64_t Engine::generation() const

@@ -8,6 +8,7 @@
 #include "pfkey/spd.hpp"
 #include "pfkey/tunables.hpp"
 
+#include <bitset>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -37,6 +38,7 @@ struct EngineLimits {
     std::size_t max_policies = 1u << 20;
     std::size_t max_key_sockets = 4096;
     std::size_t max_acquires = 1024;
+    std::size_t batch_bytes = 128 * 1024 * 1024;   // of all messages that wait for their batch's commit
 };
 
 class Engine {
@@ -53,8 +55,9 @@ public:
 
     // One record from a client. An error means malformed: nothing was queued, send() fails with its errno. ENOBUFS: the
     // client has to read its queue before it asks for more. What is refused for another reason is answered, to the
-    // sender alone and as Linux does it: the 16-byte header with sadb_msg_errno. Otherwise every reply is queued when
-    // this returns (a dump: its first records; the rest follows as the queue drains).
+    // sender alone and as Linux does it: the 16-byte header with sadb_msg_errno (and, for a client that has ever sent
+    // SADB_X_EXT_REASON, the reason in words). Otherwise every reply is queued when this returns (a dump: its first
+    // records; the rest follows as the queue drains). What an open batch (SADB_X_BATCH) keeps has no reply.
     Result<void> handle(KeySocketId from, Bytes record, Time now);
 
     // As handle(), for a client that cannot see an error of send() (a bare fd): malformed comes back as sadb_msg_errno.
@@ -65,6 +68,8 @@ public:
     void pop(KeySocketId id, Time now);           // also resumes a dump that waited for room
     KeySocketStats stats(KeySocketId id) const;
     std::string_view last_error(KeySocketId id) const;   // why its latest refused message was refused, in words
+    // Every message that is refused, for a log (net.key.debug); must not call the engine.
+    std::function<void(KeySocketId, std::uint8_t type, const Error& why)> on_refused;
     std::function<void(KeySocketId)> on_readable; // a record was queued on an empty queue; must not call the engine
 
     // ---- the packet walk ---------------------------------------------------------------------------------------
@@ -88,6 +93,16 @@ public:
     // sends EXPIRE, makes the SA dying or removes it. The reference may be dead afterwards; do not touch it.
     // False: the packet must not be sent or delivered: it would exceed the hard limit (which ends the SA as well).
     bool charge(Sa& sa, std::size_t bytes, Time now);
+
+    // Of a NAT: may UDP datagrams to this local port be ESP? (Some inbound SA says so.)
+    bool encapsulates(std::uint16_t local_port) const;
+    // A packet of this SA came, with a good ICV, from another address or port than before: tells the key managers
+    // (X_NAT_T_NEW_MAPPING, once per change).
+    void peer_moved(Sa& sa, const Address& source, std::uint16_t port, Time now);
+
+    // Which rows of algorithms[] the transforms can run, by index; at first every row that is offered().
+    using AlgorithmSet = std::bitset<std::size(algorithms)>;
+    void set_available(const AlgorithmSet& rows);
 
     // Moves whenever a policy or SA is added, changed or removed; decisions cached under another value are void.
     std::uint64_t generation() const;

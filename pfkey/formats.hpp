@@ -83,4 +83,11 @@ struct OpaqueFormat {
     static void emit(wire::Writer& out, Bytes body);
 };
 
+// Words, ended by the padding.
+struct TextFormat {
+    static Result<std::string_view> parse(wire::Reader in);
+    static std::size_t size(std::string_view text);
+    static void emit(wire::Writer& out, std::string_view text);
+};
+
 }  // namespace latchkey::formats

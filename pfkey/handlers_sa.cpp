@@ -19,18 +19,19 @@ void echo_sa(const Message& from, Message& reply)
     reply.current = from.current;
     reply.hard = from.hard;
     reply.soft = from.soft;
-    reply.source = from.source;
-    reply.destination = from.destination;
+    reply.source = from.new_source ? from.new_source : from.source;
+    reply.destination = from.new_destination ? from.new_destination : from.destination;
     reply.proxy = from.proxy;
     reply.source_identity = from.source_identity;
     reply.destination_identity = from.destination_identity;
+    reply.sa_replay = from.sa_replay;
 }
 
-std::vector<SupportedAlgorithm> supported(AlgorithmKind kind)
+std::vector<SupportedAlgorithm> supported(AlgorithmKind kind, const AlgorithmSet& offered)
 {
     std::vector<SupportedAlgorithm> list;
     for (const auto& row : algorithms)
-        if (row.offered() && same_space(row.kind, kind))
+        if (offers(offered, row) && same_space(row.kind, kind))
             list.push_back({row.sadb_id, row.iv, row.key_min, row.key_max});
     return list;
 }
@@ -60,32 +61,20 @@ Result<SpiBounds> spi_bounds(const std::optional<SpiRangeExt>& range, const SaPr
 Result<void> Engine::Impl::getspi(const Call& call, Message& reply)
 {
     const Message& m = call.message;
-    if (auto checked = check_offered(call.protocol); !checked)
-        return checked;
-    if (auto checked = check_addresses(*m.source, *m.destination); !checked)
-        return checked;
-    if (m.sa2 && m.sa2->mode > IPSEC_MODE_TUNNEL)
-        return fail(Errc::bad_value, "the mode is none of any, transport, tunnel");
+    auto larval = build_larval(m, call.protocol);
+    if (!larval)
+        return std::unexpected(larval.error());
     const auto bounds = spi_bounds(m.spi_range, sa_protocol(call.protocol), tunables);
     if (!bounds)
         return std::unexpected(bounds.error());
     if (sad.size() >= limits.max_sas)
         return fail(Errc::no_memory, "the SAD is full");
-    const Address& destination = m.destination->endpoint.address;
-    const auto spi = pick_spi(call.protocol, destination, bounds->low, bounds->high);
+    const auto spi = pick_spi(call.protocol, (*larval)->destination, bounds->low, bounds->high);
     if (!spi)
         return std::unexpected(spi.error());
 
-    auto larval = std::make_unique<Sa>();
-    larval->spi = *spi;
-    larval->protocol = call.protocol;
-    larval->mode = static_cast<Mode>(m.sa2 ? m.sa2->mode : IPSEC_MODE_ANY);
-    larval->reqid = m.sa2 ? m.sa2->reqid : 0;
-    larval->source = m.source->endpoint.address;
-    larval->destination = destination;
-    larval->message_seq = m.seq;
-    larval->message_pid = m.pid;
-    publish(std::move(larval), nullptr, call.now);
+    (*larval)->spi = *spi;
+    const Sa& published = publish(std::move(*larval), nullptr, call.now);
     // A key manager is at work on this ACQUIRE: it gets as long as its SPI has.
     if (PendingAcquire* pending = m.seq == 0 ? nullptr : acquires.find(m.seq))
         deadlines.set(pending->timer, after_seconds(call.now, static_cast<std::uint64_t>(
@@ -93,6 +82,7 @@ Result<void> Engine::Impl::getspi(const Call& call, Message& reply)
     reply.sa = SaExt{.spi = *spi};
     reply.source = m.source;
     reply.destination = m.destination;
+    describe_natt(published, reply);
     return {};
 }
 
@@ -106,8 +96,7 @@ Result<std::uint32_t> Engine::Impl::pick_spi(std::uint8_t protocol, const Addres
         // A range that the tries can exhaust is walked, so that its last free SPI is found.
         const std::uint64_t offset = count <= tries ? start + i : rng.next32();
         const auto spi = static_cast<std::uint32_t>(low + offset % count);
-        const Sa* taken = sad.find(protocol, destination, spi);
-        if (taken == nullptr || taken->destination != destination)
+        if (exact(protocol, destination, spi) == nullptr)
             return spi;
     }
     return fail(Errc::exists, "no SPI of the range is free");
@@ -118,48 +107,84 @@ Result<void> Engine::Impl::update(const Call& call, Message& reply)
     const auto found = existing(call);
     if (!found)
         return std::unexpected(found.error());
-    Sa& sa = **found;
-    if (sa.state == SaState::larval) {
-        auto built = build_sa(call.message, call.protocol);
+    Sa* sa = *found;
+    if (sa->state == SaState::larval) {
+        if (call.message.new_source || call.message.new_destination)
+            return fail(Errc::bad_value, "a larval SA cannot move to other addresses");
+        auto built = build_sa(call.message, call.protocol, available);
         if (!built)
             return std::unexpected(built.error());
-        publish(std::move(*built), &sa, call.now);
-    } else if (auto updated = update_mature(call, sa); !updated) {
+        if (!call.message.sa2) {   // then GETSPI's holds
+            (*built)->mode = sa->mode;
+            (*built)->reqid = sa->reqid;
+        }
+        sa = &publish(std::move(*built), sa, call.now);
+    } else if (auto updated = update_mature(call, *sa); !updated) {
         return updated;
     }
     echo_sa(call.message, reply);
+    describe_natt(*sa, reply);
     return {};
 }
 
+// NEW_ADDRESS_SRC and _DST (FreeBSD) move the SA, with what the message says of a NAT there. Without them NAT_T_TYPE
+// changes the ports (Linux), as a key manager does after X_NAT_T_NEW_MAPPING.
 Result<void> Engine::Impl::update_mature(const Call& call, Sa& sa)
 {
-    if (auto checked = check_update_of_mature(call.message, sa); !checked)
+    const Message& m = call.message;
+    if (auto checked = check_update_of_mature(m, sa); !checked)
         return checked;
-    sa.hard = call.message.hard.value_or(sa.hard);
-    sa.soft = call.message.soft.value_or(sa.soft);
+    const bool moves = m.new_source || m.new_destination;
+    const AddressExt source = m.new_source.value_or(address_ext(sa.source));
+    const AddressExt destination = m.new_destination.value_or(address_ext(sa.destination));
+    if (auto checked = check_addresses(source, destination); !checked)
+        return checked;
+    if (moves && exact(sa.protocol, destination.endpoint.address, sa.spi, &sa) != nullptr)
+        return fail(Errc::exists, "an SA with this protocol, SPI and new destination exists");
+    auto natt = natt_of(m, sa.protocol, destination.endpoint.address.family());
+    if (!natt)
+        return std::unexpected(natt.error());
+
+    remember(sa);
+    sa.hard = m.hard.value_or(sa.hard);
+    sa.soft = m.soft.value_or(sa.soft);
     if (sa.state == SaState::dying && !soft_reached(sa, call.now))
-        sa.state = SaState::mature;   // its soft limit moved on, and will be announced again
+        sad.set_state(sa, SaState::mature);   // its soft limit moved on, and will be announced again
+    if (moves || m.natt_type)
+        sad.set_natt(sa, std::move(*natt));
     ++generation;
     arm(sa);
+    if (moves)
+        move(sa, source.endpoint.address, destination.endpoint.address);
     return {};
+}
+
+// The SA with exactly this destination, not a wildcard one; `but` does not count.
+Sa* Engine::Impl::exact(std::uint8_t protocol, const Address& destination, std::uint32_t spi, const Sa* but) const
+{
+    Sa* found = sad.find(protocol, destination, spi);
+    return found != nullptr && found != but && found->destination == destination ? found : nullptr;
 }
 
 Result<void> Engine::Impl::add(const Call& call, Message& reply)
 {
-    auto built = build_sa(call.message, call.protocol);
+    if (call.message.new_source || call.message.new_destination)
+        return fail(Errc::bad_value, "ADD takes no NEW_ADDRESS: UPDATE moves an SA that is there");
+    auto built = build_sa(call.message, call.protocol, available);
     if (!built)
         return std::unexpected(built.error());
-    const Sa* same = sad.find(call.protocol, (*built)->destination, (*built)->spi);
-    if (same != nullptr && same->destination == (*built)->destination)
+    if (exact(call.protocol, (*built)->destination, (*built)->spi) != nullptr)
         return fail(Errc::exists, "an SA with this protocol, destination and SPI exists");
     if (sad.size() >= limits.max_sas)
         return fail(Errc::no_memory, "the SAD is full");
-    publish(std::move(*built), nullptr, call.now);
+    const Sa& published = publish(std::move(*built), nullptr, call.now);
     echo_sa(call.message, reply);
+    describe_natt(published, reply);
     return {};
 }
 
-// KAME: without an SA extension, everything between the two addresses goes, and nothing to delete is no error.
+// KAME: without an SA extension, everything between the two addresses goes but what is still being negotiated (it is
+// how a key manager acts on INITIAL-CONTACT), and nothing to delete is no error.
 Result<void> Engine::Impl::remove(const Call& call, Message& reply)
 {
     const Message& m = call.message;
@@ -168,14 +193,20 @@ Result<void> Engine::Impl::remove(const Call& call, Message& reply)
     reply.source = m.source;
     reply.destination = m.destination;
     if (!m.sa) {
-        while (Sa* sa = sad.any_between(call.protocol, m.source->endpoint.address, m.destination->endpoint.address))
-            erase(*sa);
+        Sa* sa = sad.any_between(call.protocol, m.source->endpoint.address, m.destination->endpoint.address);
+        while (sa != nullptr) {
+            Sa* following = sad.next_between(*sa);
+            if (sa->usable())
+                erase(*sa);
+            sa = following;
+        }
         return {};
     }
     const auto found = existing(call);
     if (!found)
         return std::unexpected(found.error());
-    reply.sa = SaExt{.spi = (*found)->spi, .state = SADB_SASTATE_DEAD};
+    reply.sa = sa_ext(**found);
+    reply.sa->state = SADB_SASTATE_DEAD;
     erase(**found);
     return {};
 }
@@ -187,8 +218,6 @@ Result<void> Engine::Impl::get(const Call& call, Message& reply)
         return std::unexpected(found.error());
     describe(**found, reply);
     describe_keys(**found, reply);
-    if (sockets.find(call.from)->knows_sa_replay)
-        reply.sa_replay = (*found)->replay.size();
     return {};
 }
 
@@ -199,8 +228,8 @@ Result<Sa*> Engine::Impl::existing(const Call& call)
         return std::unexpected(checked.error());
     const Address& source = m.source->endpoint.address;
     const Address& destination = m.destination->endpoint.address;
-    Sa* sa = sad.find(call.protocol, destination, m.sa->spi);
-    if (sa == nullptr || sa->destination != destination || (sa->source != source && !source.is_unspecified()))
+    Sa* sa = exact(call.protocol, destination, m.sa->spi);
+    if (sa == nullptr || (sa->source != source && !source.is_unspecified()))
         return fail(Errc::not_found, "no SA has this protocol, source, destination and SPI");
     return sa;
 }
@@ -243,18 +272,15 @@ Result<void> Engine::Impl::enrol(const Call& call, Message& reply)
             return fail(Errc::exists, "the socket is registered for this SA type already");
         socket.registered.set(satype);
     }
-    reply.supported_auth = supported(AlgorithmKind::auth);
-    reply.supported_encrypt = supported(AlgorithmKind::cipher);
+    reply.supported_auth = supported(AlgorithmKind::auth, available);
+    reply.supported_encrypt = supported(AlgorithmKind::cipher, available);
     return {};
 }
 
 Result<void> Engine::Impl::flush(const Call& call, Message&)
 {
     if (sad.size(call.protocol) == sad.size()) {
-        generation += sad.size() != 0;
-        sa_deadlines.clear();
-        graveyard = sad.clear();
-        bury();
+        clear_sad();
         return {};
     }
     std::uint64_t cursor = 0;
@@ -265,9 +291,13 @@ Result<void> Engine::Impl::flush(const Call& call, Message&)
 
 Result<void> Engine::Impl::dump(const Call& call, Message& reply)
 {
-    if (call.message.filter)
-        return fail(Errc::unsupported, "dump filters are not offered");
     Dump dump;
+    if (call.message.filter) {
+        const auto filter = DumpFilter::parse(*call.message.filter);
+        if (!filter)
+            return std::unexpected(filter.error());
+        dump.filter = *filter;
+    }
     dump.head.satype = call.message.satype;
     dump.head.type = reply.type;
     dump.head.seq = call.message.seq;

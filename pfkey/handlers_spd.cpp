@@ -5,26 +5,22 @@
 
 namespace latchkey {
 
-namespace {
-
-constexpr std::size_t max_requests = 16;   // transforms per packet; the message could carry thousands
-
-PortRange port_range(std::uint16_t port)
-{
-    return port == IPSEC_PORT_ANY ? PortRange{} : PortRange{port, port};
-}
-
 Result<Selector> selector_of(const Message& m)
 {
     if (auto checked = check_addresses(*m.source, *m.destination); !checked)
         return std::unexpected(checked.error());
+    if (m.security_context)
+        return fail(Errc::unsupported, "security labels are not offered");
     const auto prefix = [](const AddressExt& a) {
         return Prefix{a.endpoint.address.masked(a.prefix_length), a.prefix_length};
     };
+    const auto ports = [](const AddressExt& a) {
+        const std::uint16_t port = a.endpoint.port;
+        return port == IPSEC_PORT_ANY ? PortRange{} : PortRange{port, port};
+    };
     // Linux' clients say 0 for any protocol, KAME's 255.
     const std::uint8_t protocol = m.source->protocol == 0 ? ip_proto::any : m.source->protocol;
-    return Selector{prefix(*m.source), prefix(*m.destination), port_range(m.source->endpoint.port),
-                    port_range(m.destination->endpoint.port), protocol};
+    return Selector{prefix(*m.source), prefix(*m.destination), ports(*m.source), ports(*m.destination), protocol};
 }
 
 Result<Direction> direction_of(const PolicyExt& policy)
@@ -36,6 +32,10 @@ Result<Direction> direction_of(const PolicyExt& policy)
     default: return fail(Errc::bad_value, "the policy's direction is none of in, out, fwd");
     }
 }
+
+namespace {
+
+constexpr std::size_t max_requests = 16;   // transforms per packet; the message could carry thousands
 
 Result<Action> action_of(const PolicyExt& policy)
 {
@@ -51,7 +51,7 @@ Result<Action> action_of(const PolicyExt& policy)
 
 Result<void> check_request(Request& request)
 {
-    if (request.protocol != ip_proto::esp && request.protocol != ip_proto::ah && request.protocol != ip_proto::ipcomp)
+    if (!protocol_is_transform(request.protocol))
         return fail(Errc::bad_protocol, "a request's protocol is none of esp, ah, ipcomp");
     switch (request.mode) {
     case Mode::any: request.mode = Mode::transport; break;   // as Linux
@@ -65,8 +65,6 @@ Result<void> check_request(Request& request)
     }
     if (request.level > Level::unique)
         return fail(Errc::bad_value, "a request's level is none of default, use, require, unique");
-    if (request.level == Level::unique && request.reqid > IPSEC_MANUAL_REQID_MAX)
-        return fail(Errc::bad_value, "unique takes reqids 1 to 16383; 0 lets the host choose");
     return {};
 }
 
@@ -96,8 +94,6 @@ Result<Policy> build_policy(const Message& m, bool index_only, Time now)
     auto selector = selector_of(m);
     if (!selector)
         return std::unexpected(selector.error());
-    if (m.security_context)
-        return fail(Errc::unsupported, "security labels are not offered");
     policy.direction = *direction;
     policy.action = *action;
     policy.selector = *selector;
@@ -128,8 +124,7 @@ void echo_policy(const Message& from, const Policy& policy, Message& reply)
     reply.hard = from.hard;
     reply.policy = from.policy;
     reply.policy->id = policy.id;
-    if (!policy.requests.empty())
-        reply.policy->requests = policy.requests;   // with the reqids that the host chose
+    reply.policy->requests = policy.requests;   // with the reqids that the host chose
 }
 
 }  // namespace
@@ -155,17 +150,38 @@ const Policy& Engine::Impl::publish(Policy policy, const Policy* replaces)
         if (request.level == Level::unique && request.reqid == 0)
             request.reqid = next_reqid();
     ++generation;
-    const Policy* published = nullptr;
-    if (replaces != nullptr) {
-        policy.id = replaces->id;
-        drop_timer(policy.id);
-        published = &spd.replace(*replaces, std::move(policy));
-    } else {
-        policy.id = next_policy_id(policy.direction);
-        published = &spd.insert(std::move(policy));
+    policy.id = replaces != nullptr ? replaces->id : next_policy_id(policy.direction);
+    Spd::Taken replaced;
+    if (replaces != nullptr)
+        leave(*replaces);
+    const Policy& published = replaces != nullptr ? spd.replace(*replaces, std::move(policy), replaced)
+                                                  : spd.insert(std::move(policy));
+    enter(published);
+    if (journal != nullptr && !replaced.empty())
+        journal->changes.emplace_back(Journal::PolicyRemoved{std::move(replaced)});
+    if (journal != nullptr)
+        journal->changes.emplace_back(Journal::PolicyAdded{&published});
+    return published;
+}
+
+void Engine::Impl::enter(const Policy& policy)
+{
+    for (const auto& request : policy.requests)
+        if (request.reqid > IPSEC_MANUAL_REQID_MAX)
+            ++unique_reqids[request.reqid];
+    arm(policy);
+}
+
+void Engine::Impl::leave(const Policy& policy)
+{
+    for (const auto& request : policy.requests)
+        if (request.reqid > IPSEC_MANUAL_REQID_MAX)
+            if (const auto found = unique_reqids.find(request.reqid); --found->second == 0)
+                unique_reqids.erase(found);
+    if (const auto timer = policy_timers.find(policy.id); timer != policy_timers.end()) {
+        deadlines.cancel(timer->second);
+        policy_timers.erase(timer);
     }
-    arm(*published);
-    return *published;
 }
 
 // id modulo 8 is the direction as Linux numbers it (0 in, 1 out, 2 fwd): ipsec-tools takes 3 and above for the policy
@@ -180,9 +196,12 @@ std::uint32_t Engine::Impl::next_policy_id(Direction direction)
     return id;
 }
 
+// One that no policy names, whether the host chose it or a key manager did (those may name any, as on Linux).
 std::uint32_t Engine::Impl::next_reqid()
 {
-    last_reqid = last_reqid == 0xffff'ffff ? IPSEC_MANUAL_REQID_MAX + 1 : last_reqid + 1;
+    do
+        last_reqid = last_reqid == 0xffff'ffff ? IPSEC_MANUAL_REQID_MAX + 1 : last_reqid + 1;
+    while (unique_reqids.contains(last_reqid));
     return last_reqid;
 }
 
@@ -202,7 +221,7 @@ Result<void> Engine::Impl::spd_delete(const Call& call, Message& reply)
     return {};
 }
 
-Result<void> Engine::Impl::spd_delete_by_id(const Call& call, Message& reply)
+Result<void> Engine::Impl::spd_delete_id(const Call& call, Message& reply)
 {
     const Policy* policy = spd.find(call.message.policy->id);
     if (policy == nullptr)
@@ -238,27 +257,18 @@ Result<void> Engine::Impl::spd_flush(const Call& call, Message&)
 {
     if (call.present != 0)
         return fail(Errc::bad_value, "X_SPDFLUSH takes no extensions");
-    for (auto& [id, timer] : policy_timers)
-        deadlines.cancel(timer);
-    policy_timers.clear();
-    generation += spd.size() != 0;
-    spd.clear();
+    clear_spd();
     return {};
 }
 
 void Engine::Impl::erase(const Policy& policy)
 {
-    drop_timer(policy.id);
     ++generation;
-    spd.erase(policy);
-}
-
-void Engine::Impl::drop_timer(std::uint32_t policy_id)
-{
-    if (const auto timer = policy_timers.find(policy_id); timer != policy_timers.end()) {
-        deadlines.cancel(timer->second);
-        policy_timers.erase(timer);
-    }
+    leave(policy);
+    if (journal != nullptr)
+        journal->changes.emplace_back(Journal::PolicyRemoved{spd.take(policy)});
+    else
+        spd.erase(policy);
 }
 
 }  // namespace latchkey

@@ -7,18 +7,15 @@ namespace latchkey {
 
 namespace {
 
-constexpr std::uint64_t last_sequence = 0xffff'ffff;
-constexpr std::uint64_t soft_sequence = 0xe000'0000;   // leaves a key manager an eighth of the numbers for rekeying
-
-// A counter mode must never repeat a number under one key, so CYCSEQ (setkey's default) cannot excuse it there.
-bool sequence_may_cycle(const Sa& sa)
+// An eighth of the numbers is left to a key manager for rekeying.
+std::uint64_t soft_sequence(const Sa& sa)
 {
-    return (sa.flags & SADB_X_EXT_CYCSEQ) != 0 && sa.cipher != nullptr && sa.cipher->kind != AlgorithmKind::aead;
+    return sa.last_sequence() - sa.last_sequence() / 8;
 }
 
 bool sequence_reached(const Sa& sa, std::uint64_t limit)
 {
-    return sa.sequence >= limit && !sequence_may_cycle(sa);
+    return sa.sequence >= limit && !sa.may_cycle();
 }
 
 Time time_limit(const Sa& sa, const Lifetime& limit)
@@ -41,12 +38,12 @@ bool reached(const Sa& sa, const Lifetime& limit, Time now)
 
 bool hard_reached(const Sa& sa, Time now)
 {
-    return reached(sa, sa.hard, now) || sequence_reached(sa, last_sequence);
+    return reached(sa, sa.hard, now) || sequence_reached(sa, sa.last_sequence());
 }
 
 bool soft_reached(const Sa& sa, Time now)
 {
-    return reached(sa, sa.soft, now) || sequence_reached(sa, soft_sequence);
+    return reached(sa, sa.soft, now) || sequence_reached(sa, soft_sequence(sa));
 }
 
 bool hard_exceeded_by(const Sa& sa, std::size_t bytes)

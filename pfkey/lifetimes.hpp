@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // When the limits of an SA or a policy are reached (RFC 2367 §2.3.3). Pure functions of the SA and the time; the engine
-// acts on them. The 32-bit sequence number is a limit too (RFC 4303 §3.3.3).
+// acts on them. The last sequence number is a limit too (RFC 4303 §3.3.3).
 #pragma once
 
 #include "pfkey/sa.hpp"

@@ -682,6 +682,12 @@ template <std::unsigned_integral T, wire::Order Order> void NumberFormat<T, Orde
         out.put<T>(number);
 }
 
+// Also for others than the table: libpfkey puts the same extensions in another order.
+template struct NumberFormat<std::uint8_t>;
+template struct NumberFormat<std::uint16_t>;
+template struct NumberFormat<std::uint32_t>;
+template struct NumberFormat<std::uint16_t, wire::Order::network>;
+
 Result<Bytes> OpaqueFormat::parse(wire::Reader in)
 {
     return in.rest();
@@ -695,6 +701,23 @@ std::size_t OpaqueFormat::size(Bytes body)
 void OpaqueFormat::emit(wire::Writer& out, Bytes body)
 {
     out.put(body);
+}
+
+Result<std::string_view> TextFormat::parse(wire::Reader in)
+{
+    const auto body = in.rest();
+    const std::string_view text(static_cast<const char*>(static_cast<const void*>(body.data())), body.size());
+    return text.substr(0, text.find('\0'));
+}
+
+std::size_t TextFormat::size(std::string_view text)
+{
+    return padded(extension_header + text.size());
+}
+
+void TextFormat::emit(wire::Writer& out, std::string_view text)
+{
+    out.put(Bytes(static_cast<const std::uint8_t*>(static_cast<const void*>(text.data())), text.size()));
 }
 
 }  // namespace formats

@@ -112,6 +112,7 @@ struct Message {
     std::optional<std::uint16_t> natt_fragment;                             // bytes
     std::optional<std::uint32_t> sa_replay;                                 // packets
     std::optional<AddressExt> new_source, new_destination;
+    std::optional<std::string_view> reason;                                 // why the message was refused
     Bytes wrapped;                  // SADB_X_PROMISC only: the message inside (not parsed), or empty
 
     // The whole record; sadb_msg_len must equal its size. Checks form, not values: an address of a family other than

@@ -220,21 +220,21 @@ private:
                 const bool raise = in_.next() == '+';
                 if (!in_.accept('+') && !in_.accept('-'))
                     return base.value;
-                return offset(base.value, raise, raise ? max_raise : max_lower);
+                return offset(base.value, raise, raise ? max_raise : max_lower, PolicyFault::base_offset);
             }
         const bool raise = !in_.accept('-');
-        return offset(priority_default, raise, raise ? priority_default : ~priority_default);
+        const auto max = raise ? priority_default : ~priority_default;
+        return offset(priority_default, raise, max, PolicyFault::priority_offset);
     }
 
-    Parsed<std::uint32_t> offset(std::uint32_t base, bool raise, std::uint32_t max)
+    Parsed<std::uint32_t> offset(std::uint32_t base, bool raise, std::uint32_t max, PolicyFault fault)
     {
         const auto at = in_.position();
         if (in_.next() < '0' || in_.next() > '9')
             return expected("a priority (low, def, high or a number)");
         const auto value = in_.number(max);
         if (!value)
-            return std::unexpected(
-                in_.error(PolicyFault::priority_offset, "an offset within the range of priorities", at));
+            return std::unexpected(in_.error(fault, "an offset within the range of priorities", at));
         const auto delta = static_cast<std::uint32_t>(*value);
         return raise ? base - delta : base + delta;
     }

@@ -21,7 +21,8 @@ enum class PolicyFault : std::uint8_t {
     address,             // a tunnel without end points, or an end point that is no address
     family_mismatch,
     direction,           // me-any in an `in` policy, any-me in an `out` policy
-    priority_offset,
+    priority_offset,     // prio N
+    base_offset,         // prio low, def or high + N
     reqid,
 };
 

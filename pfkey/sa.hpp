@@ -42,6 +42,18 @@ struct SaContext {
     virtual ~SaContext() = default;
 };
 
+// ESP in UDP (RFC 3948), as the SADB_X_EXT_NAT_T_* extensions say it. Ports in host order, of the outer UDP header as
+// this SA's packets carry it; only SAs behind a NAT have one of these.
+struct NatTraversal {
+    std::uint8_t type = 0;                       // UDP_ENCAP_ESPINUDP (2), UDP_ENCAP_ESPINUDP_NON_IKE (1)
+    std::uint16_t source_port = 0, destination_port = 0;
+    std::optional<Address> original;             // NAT_T_OA: the initiator's address before NAT
+    std::optional<Address> original_remote;      // NAT_T_OAR: the responder's
+    std::uint16_t fragment = 0;                  // NAT_T_FRAG: cut before encapsulation to this many bytes, 0: do not
+    Endpoint seen;                               // where the peer sends from by now, if elsewhere: announced already
+    bool operator==(const NatTraversal&) const = default;
+};
+
 struct SaLink {
     Sa* next = nullptr;
     Sa* previous = nullptr;
@@ -57,7 +69,7 @@ struct Sa {
     std::uint32_t reqid = 0;
     std::uint32_t flags = 0;                     // SADB_X_EXT_*, SADB_X_SAFLAGS_*
 
-    const Algorithm* cipher = nullptr;           // cipher or aead; null for AH and for larval SAs
+    const Algorithm* cipher = nullptr;           // cipher, aead or (IPComp) compression; null for AH and for larval SAs
     const Algorithm* auth = nullptr;             // null with an aead
     SecretBytes cipher_key;                      // salt included, as in PF_KEY
     SecretBytes auth_key;
@@ -69,6 +81,7 @@ struct Sa {
     Time first_use{0};                           // 0: never used
     std::optional<Identity> source_identity, destination_identity;
     std::optional<Prefix> proxy;
+    std::unique_ptr<NatTraversal> natt;          // null: plain ESP
     std::uint32_t message_seq = 0;               // sadb_msg_seq and pid of the message that made it
     std::uint32_t message_pid = 0;
     std::uint32_t acquire_seq = 0;               // of the ACQUIRE it answers, 0: none
@@ -80,7 +93,14 @@ struct Sa {
     std::uint64_t serial = 0;
     Timer timer;
 
+    bool extended() const { return (flags & SADB_X_SAFLAGS_ESN) != 0; }   // 64-bit sequence numbers (RFC 4303 §2.2.1)
     bool usable() const { return state == SaState::mature || state == SaState::dying; }
+
+    // A counter mode must never repeat a number under one key, so CYCSEQ (setkey's default) cannot excuse it there
+    // (RFC 3686 §2.1, RFC 4106 §2); 64-bit numbers never come round.
+    std::uint64_t last_sequence() const { return extended() ? ~std::uint64_t{0} : 0xffff'ffff; }
+    bool uses_counter() const { return cipher != nullptr && cipher->counts(); }
+    bool may_cycle() const { return (flags & SADB_X_EXT_CYCSEQ) != 0 && !extended() && !uses_counter(); }
 };
 
 }  // namespace latchkey

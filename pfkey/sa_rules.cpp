@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "pfkey/sa_rules.hpp"
 
+#include "pfkey/weak_keys.hpp"
+
 #include <algorithm>
 
 namespace latchkey {
@@ -9,39 +11,41 @@ namespace {
 
 constexpr std::uint32_t max_replay_window = 4096;   // packets; bounds the memory of an SA
 constexpr std::size_t max_identity = 1024;          // bytes, likewise
+constexpr std::uint16_t natt_port = 4500;           // RFC 3948 §3.1
+constexpr std::uint16_t min_natt_fragment = 68;     // bytes: no link is smaller (RFC 791 §3.2)
+constexpr std::uint8_t encap_non_ike = 1, encap_esp_in_udp = 2;   // UDP_ENCAP_* of <netinet/udp.h>
 
-constexpr std::uint32_t unsupported_flags = SADB_X_EXT_OLD | SADB_X_EXT_IV4B | SADB_X_EXT_DERIV | SADB_X_SAFLAGS_ESN;
-constexpr std::uint32_t known_flags = unsupported_flags | SADB_X_EXT_CYCSEQ | SADB_X_EXT_RAWCPI | SADB_X_EXT_PMASK |
-                                      SADB_SAFLAGS_NOPMTUDISC | SADB_SAFLAGS_DECAP_DSCP | SADB_SAFLAGS_NOECN;
+constexpr std::uint32_t old_formats = SADB_X_EXT_OLD | SADB_X_EXT_IV4B | SADB_X_EXT_DERIV;
+constexpr std::uint32_t known_flags = old_formats | SADB_X_EXT_CYCSEQ | SADB_X_EXT_RAWCPI | SADB_X_EXT_PMASK |
+                                      SADB_X_SAFLAGS_ESN | SADB_SAFLAGS_NOPMTUDISC | SADB_SAFLAGS_DECAP_DSCP |
+                                      SADB_SAFLAGS_NOECN;
 
 Result<void> check_flags(std::uint32_t flags)
 {
     if ((flags & ~known_flags) != 0)
         return fail(Errc::bad_value, "sadb_sa_flags has a bit that has no meaning");
-    if ((flags & SADB_X_SAFLAGS_ESN) != 0)
-        return fail(Errc::unsupported, "extended sequence numbers are not offered");
-    if ((flags & unsupported_flags) != 0)
+    if ((flags & old_formats) != 0)
         return fail(Errc::unsupported, "the old formats of RFC 1826 and RFC 1827 are not offered");
+    if ((flags & SADB_X_EXT_PMASK) == SADB_X_EXT_PMASK)
+        return fail(Errc::bad_value, "padding is sequential, random or zero: PRAND and PZERO exclude each other");
     return {};
 }
 
-Result<void> check_unsupported_extensions(const Message& m)
+Result<void> check_labels(const Message& m)
 {
-    if (m.natt_type || m.natt_source_port || m.natt_destination_port || m.natt_original)
-        return fail(Errc::unsupported, "NAT traversal is not offered");
     if (m.sensitivity || m.security_context)
         return fail(Errc::unsupported, "security labels are not offered");
-    if (m.new_source || m.new_destination)
-        return fail(Errc::unsupported, "moving an SA to new addresses is not offered");
     return {};
 }
 
-Result<const Algorithm*> offered_algorithm(AlgorithmKind kind, unsigned id)
+// ---- algorithms and keys ----------------------------------------------------------------------------------------
+
+Result<const Algorithm*> offered_algorithm(AlgorithmKind kind, unsigned id, const AlgorithmSet& offered)
 {
     const Algorithm* row = algorithm_by_id(kind, id);
     if (row == nullptr)
         return fail(Errc::unsupported, "no algorithm has this number", ENOSYS);
-    if (!row->offered())
+    if (!offers(offered, *row))
         return fail(Errc::unsupported, "the algorithm is known, but not offered by this host");
     return row;
 }
@@ -52,21 +56,25 @@ Result<SecretBytes> key_for(const Algorithm& row, const std::optional<KeyExt>& k
         return fail(Errc::bad_value, missing);
     if (!row.key_bits_ok(key ? key->bits : 0))
         return fail(Errc::bad_value, "the algorithm has no keys of this length");
+    if (key)
+        if (auto strong = check_weak_key(row.primitive, key->key); !strong)
+            return std::unexpected(strong.error());
     return SecretBytes(key ? key->key : Bytes{});
 }
 
-Result<void> set_authentication(const Message& m, Sa& sa)
+bool names_no_authentication(const Message& m)
 {
-    // SADB_X_AALG_NULL says the same as no algorithm: ESP without an ICV, or with the one of a combined mode.
-    const bool none = m.sa->auth == SADB_AALG_NONE || m.sa->auth == SADB_X_AALG_NULL;
-    if (none) {
-        if (m.auth_key && m.auth_key->bits != 0)
-            return fail(Errc::bad_value, "an authentication key came without an algorithm");
-        return {};
-    }
-    if (sa.cipher->kind == AlgorithmKind::aead)
-        return fail(Errc::bad_value, "a combined mode takes no authentication algorithm");
-    const auto row = offered_algorithm(AlgorithmKind::auth, m.sa->auth);
+    return m.sa->auth == SADB_AALG_NONE || m.sa->auth == SADB_X_AALG_NULL;
+}
+
+bool has_key(const std::optional<KeyExt>& key)
+{
+    return key && key->bits != 0;   // setkey sends an empty one with null
+}
+
+Result<void> set_authentication(const Message& m, Sa& sa, const AlgorithmSet& offered)
+{
+    const auto row = offered_algorithm(AlgorithmKind::auth, m.sa->auth, offered);
     if (!row)
         return std::unexpected(row.error());
     auto key = key_for(**row, m.auth_key, "the authentication algorithm needs KEY_AUTH");
@@ -77,11 +85,11 @@ Result<void> set_authentication(const Message& m, Sa& sa)
     return {};
 }
 
-Result<void> set_esp_algorithms(const Message& m, Sa& sa)
+Result<void> set_esp_algorithms(const Message& m, Sa& sa, const AlgorithmSet& offered)
 {
     if (m.sa->encrypt == SADB_EALG_NONE)
         return fail(Errc::bad_value, "ESP needs an encryption algorithm (null is one)");
-    const auto row = offered_algorithm(AlgorithmKind::cipher, m.sa->encrypt);
+    const auto row = offered_algorithm(AlgorithmKind::cipher, m.sa->encrypt, offered);
     if (!row)
         return std::unexpected(row.error());
     auto key = key_for(**row, m.cipher_key, "the encryption algorithm needs KEY_ENCRYPT");
@@ -89,10 +97,89 @@ Result<void> set_esp_algorithms(const Message& m, Sa& sa)
         return std::unexpected(key.error());
     sa.cipher = *row;
     sa.cipher_key = std::move(*key);
-    if (auto set = set_authentication(m, sa); !set)
-        return set;
-    if (sa.cipher->primitive == Primitive::null && sa.auth == nullptr)   // RFC 4303 §3.2
+
+    // SADB_X_AALG_NULL says the same as no algorithm: ESP without an ICV, or with the one of a combined mode.
+    if (!names_no_authentication(m)) {
+        if (sa.cipher->kind == AlgorithmKind::aead)
+            return fail(Errc::bad_value, "a combined mode takes no authentication algorithm");
+        return set_authentication(m, sa, offered);
+    }
+    if (has_key(m.auth_key))
+        return fail(Errc::bad_value, "an authentication key came without an algorithm");
+    if (sa.cipher->primitive == Primitive::null)   // RFC 4303 §3.2
         return fail(Errc::bad_value, "ESP must encrypt or authenticate: both algorithms are null");
+    return {};
+}
+
+// Null is an algorithm here, as in KAME: whoever names it wants to see AH without cryptography. An encryption algorithm
+// and its key mean nothing and are not kept: OpenIKED sends them, and Linux lets them pass (KAME: EINVAL).
+Result<void> set_ah_algorithm(const Message& m, Sa& sa, const AlgorithmSet& offered)
+{
+    if (m.sa->auth == SADB_AALG_NONE)
+        return fail(Errc::bad_value, "AH needs an authentication algorithm");
+    return set_authentication(m, sa, offered);
+}
+
+Result<void> set_ipcomp_algorithm(const Message& m, Sa& sa, const AlgorithmSet& offered)
+{
+    if (!names_no_authentication(m) || has_key(m.auth_key) || has_key(m.cipher_key))
+        return fail(Errc::bad_value, "IPComp takes neither an authentication algorithm nor keys");
+    if (m.sa->encrypt == SADB_X_CALG_NONE)
+        return fail(Errc::bad_value, "IPComp needs a compression algorithm, in the place of the encryption algorithm");
+    const auto row = offered_algorithm(AlgorithmKind::compression, m.sa->encrypt, offered);
+    if (!row)
+        return std::unexpected(row.error());
+    sa.cipher = *row;
+    return {};
+}
+
+Result<void> set_algorithms(const Message& m, Sa& sa, const AlgorithmSet& offered)
+{
+    switch (sa.protocol) {
+    case ip_proto::ah: return set_ah_algorithm(m, sa, offered);
+    case ip_proto::ipcomp: return set_ipcomp_algorithm(m, sa, offered);
+    default: return set_esp_algorithms(m, sa, offered);
+    }
+}
+
+// ---- the other extensions ---------------------------------------------------------------------------------------
+
+Result<void> check_mode(const Message& m)
+{
+    if (m.sa2 && m.sa2->mode > IPSEC_MODE_TUNNEL)
+        return fail(Errc::bad_value, "the mode is none of any, transport, tunnel");
+    return {};
+}
+
+// With RAWCPI the packets carry the algorithm's well-known CPI, and the SPI is only a name (KAME).
+Result<void> check_spi(const Message& m, std::uint8_t protocol)
+{
+    const auto& limits = sa_protocol(protocol);
+    const bool only_a_name = protocol == ip_proto::ipcomp && (m.sa->flags & SADB_X_EXT_RAWCPI) != 0;
+    if (m.sa->spi < limits.spi_min || (m.sa->spi > limits.spi_max && !only_a_name))
+        return fail(Errc::bad_value, "SPIs 0 to 255 are reserved, CPIs have 16 bits");
+    return {};
+}
+
+Result<void> check_header(const Message& m, Sa& sa, const AlgorithmSet&)
+{
+    if (auto checked = check_spi(m, sa.protocol); !checked)
+        return checked;
+    if (m.sa->state != SADB_SASTATE_LARVAL && m.sa->state != SADB_SASTATE_MATURE)
+        return fail(Errc::bad_value, "sadb_sa_state must be larval (0) or mature (1)");
+    return check_flags(m.sa->flags);
+}
+
+Result<void> set_replay_window(const Message& m, Sa& sa, const AlgorithmSet&)
+{
+    const std::uint32_t packets = m.sa_replay.value_or(m.sa->replay);
+    if (packets > max_replay_window)
+        return fail(Errc::bad_value, "the replay window has more than 4096 packets");
+    if (sa.extended() && sa.protocol == ip_proto::ipcomp)
+        return fail(Errc::bad_value, "IPComp has no sequence numbers to extend");
+    if (sa.extended() && packets == 0)   // RFC 4303 §2.2.1 and appendix A; Linux refuses it too
+        return fail(Errc::bad_value, "extended sequence numbers need a replay window: it tells their upper half");
+    sa.replay = ReplayWindow(packets);
     return {};
 }
 
@@ -106,25 +193,23 @@ Result<void> set_identity(const std::optional<IdentityExt>& from, std::optional<
     return {};
 }
 
-Result<void> set_replay_window(const Message& m, Sa& sa)
+Result<void> set_identities(const Message& m, Sa& sa, const AlgorithmSet&)
 {
-    const std::uint32_t packets = m.sa_replay.value_or(m.sa->replay);
-    if (packets > max_replay_window)
-        return fail(Errc::bad_value, "the replay window has more than 4096 packets");
-    sa.replay = ReplayWindow(packets);
-    return {};
+    if (auto set = set_identity(m.source_identity, sa.source_identity); !set)
+        return set;
+    return set_identity(m.destination_identity, sa.destination_identity);
 }
 
-Result<void> check_header(const Message& m, std::uint8_t protocol)
+Result<std::optional<Address>> original_address(const std::optional<AddressExt>& from, Family family)
 {
-    const auto& limits = sa_protocol(protocol);
-    if (m.sa->spi < limits.spi_min || m.sa->spi > limits.spi_max)
-        return fail(Errc::bad_value, "SPIs 0 to 255 are reserved, CPIs have 16 bits");
-    if (m.sa->state != SADB_SASTATE_LARVAL && m.sa->state != SADB_SASTATE_MATURE)
-        return fail(Errc::bad_value, "sadb_sa_state must be larval (0) or mature (1)");
-    if (m.sa2 && m.sa2->mode > IPSEC_MODE_TUNNEL)
-        return fail(Errc::bad_value, "the mode is none of any, transport, tunnel");
-    return check_flags(m.sa->flags);
+    if (!from)
+        return std::nullopt;
+    const Address& address = from->endpoint.address;
+    if (address.family() == Family::none)
+        return fail(Errc::bad_family, "an address is neither IPv4 nor IPv6");
+    if (address.family() != family)
+        return fail(Errc::bad_value, "an original address is of another family than the SA");
+    return address.is_unspecified() ? std::nullopt : std::optional(address);
 }
 
 bool same_key(const std::optional<KeyExt>& given, const SecretBytes& have)
@@ -133,13 +218,6 @@ bool same_key(const std::optional<KeyExt>& given, const SecretBytes& have)
 }
 
 }  // namespace
-
-Result<void> check_offered(std::uint8_t protocol)
-{
-    if (sa_protocol(protocol).offered)
-        return {};
-    return fail(Errc::unsupported, protocol == ip_proto::ah ? "AH is not offered" : "IPComp is not offered");
-}
 
 Result<void> check_addresses(const AddressExt& source, const AddressExt& destination)
 {
@@ -156,42 +234,80 @@ Result<void> check_addresses(const AddressExt& source, const AddressExt& destina
     return {};
 }
 
-Result<std::unique_ptr<Sa>> build_sa(const Message& m, std::uint8_t protocol)
+Result<std::unique_ptr<NatTraversal>> natt_of(const Message& m, std::uint8_t protocol, Family family)
 {
+    if (!m.natt_type)
+        return nullptr;
+    if (protocol != ip_proto::esp)
+        return fail(Errc::bad_value, "only ESP goes in UDP");
+    if (*m.natt_type == encap_non_ike)
+        return fail(Errc::unsupported, "the non-IKE marker of the NAT traversal drafts is not offered");
+    if (*m.natt_type != encap_esp_in_udp)
+        return fail(Errc::bad_value, "the NAT traversal type is not ESP in UDP (2)");
+    if (m.natt_fragment && *m.natt_fragment != 0 && *m.natt_fragment < min_natt_fragment)
+        return fail(Errc::bad_value, "NAT_T_FRAG is 0 or at least 68 bytes");
+
+    auto natt = std::make_unique<NatTraversal>();
+    natt->type = *m.natt_type;
+    const auto port = [](std::optional<std::uint16_t> given) { return given.value_or(0) == 0 ? natt_port : *given; };
+    natt->source_port = port(m.natt_source_port);
+    natt->destination_port = port(m.natt_destination_port);
+    natt->fragment = m.natt_fragment.value_or(0);
+    const auto original = original_address(m.natt_original, family);
+    const auto remote = original_address(m.natt_original_remote, family);
+    if (!original || !remote)
+        return std::unexpected(original ? remote.error() : original.error());
+    natt->original = *original;
+    natt->original_remote = *remote;
+    return natt;
+}
+
+Result<std::unique_ptr<Sa>> build_larval(const Message& m, std::uint8_t protocol)
+{
+    auto checked = check_addresses(*m.source, *m.destination);
+    for (const auto step : {&check_labels, &check_mode})
+        if (checked)
+            checked = step(m);
+    if (!checked)
+        return std::unexpected(checked.error());
+    auto natt = natt_of(m, protocol, m.source->endpoint.address.family());
+    if (!natt)
+        return std::unexpected(natt.error());
+
     auto sa = std::make_unique<Sa>();
-    sa->spi = m.sa->spi;
     sa->protocol = protocol;
     sa->mode = static_cast<Mode>(m.sa2 ? m.sa2->mode : IPSEC_MODE_ANY);
     sa->reqid = m.sa2 ? m.sa2->reqid : 0;
-    sa->state = SaState::mature;
     sa->source = m.source->endpoint.address;
     sa->destination = m.destination->endpoint.address;
-    sa->flags = m.sa->flags;
-    sa->hard = m.hard.value_or(Lifetime{});
-    sa->soft = m.soft.value_or(Lifetime{});
+    sa->natt = std::move(*natt);
     sa->message_seq = m.seq;
     sa->message_pid = m.pid;
-    if (m.proxy && m.proxy->endpoint.address.family() != Family::none)
-        sa->proxy = Prefix{m.proxy->endpoint.address, m.proxy->prefix_length};
-
-    auto checked = check_offered(protocol);
-    for (const auto step :
-         {+[](const Message&in, Sa&to) { return check_header(in, to.protocol); },
-          +[](const Message&in, Sa&) { return check_addresses(*in.source, *in.destination); },
-          +[](const Message&in, Sa&) { return check_unsupported_extensions(in); }, &set_esp_algorithms,
-          &set_replay_window,
-          +[](const Message&in, Sa&to) { return set_identity(in.source_identity, to.source_identity); },
-          +[](const Message&in, Sa&to) { return set_identity(in.destination_identity, to.destination_identity); }})
-        if (checked)
-            checked = step(m, *sa);
-    if (!checked)
-        return std::unexpected(checked.error());
     return sa;
+}
+
+Result<std::unique_ptr<Sa>> build_sa(const Message& m, std::uint8_t protocol, const AlgorithmSet& offered)
+{
+    auto built = build_larval(m, protocol);
+    if (!built)
+        return built;
+    Sa& sa = **built;
+    sa.spi = m.sa->spi;
+    sa.state = SaState::mature;
+    sa.flags = m.sa->flags;
+    sa.hard = m.hard.value_or(Lifetime{});
+    sa.soft = m.soft.value_or(Lifetime{});
+    if (m.proxy && m.proxy->endpoint.address.family() != Family::none)
+        sa.proxy = Prefix{m.proxy->endpoint.address, m.proxy->prefix_length};
+    for (const auto step : {&check_header, &set_algorithms, &set_replay_window, &set_identities})
+        if (auto done = step(m, sa, offered); !done)
+            return std::unexpected(done.error());
+    return built;
 }
 
 Result<void> check_update_of_mature(const Message& m, const Sa& sa)
 {
-    if (auto checked = check_unsupported_extensions(m); !checked)
+    if (auto checked = check_labels(m); !checked)
         return checked;
     if (!same_key(m.cipher_key, sa.cipher_key) || !same_key(m.auth_key, sa.auth_key))
         return fail(Errc::bad_value, "the keys of a mature SA cannot change: delete it and add another");

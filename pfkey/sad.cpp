@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <array>
+#include <unordered_map>
+#include <utility>
 
 namespace latchkey {
 
@@ -14,6 +16,7 @@ namespace {
 struct Group {
     Sa* first = nullptr;
     Sa* last = nullptr;
+    std::uint32_t dying = 0;   // so that a group without any is not searched for one
 };
 
 using Link = SaLink Sa::*;
@@ -38,6 +41,7 @@ void append(Group& group, Sa& sa, Link link)
     (sa.*link) = {nullptr, group.last};
     (group.last != nullptr ? (group.last->*link).next : group.first) = &sa;
     group.last = &sa;
+    group.dying += sa.state == SaState::dying;
 }
 
 void unlink(Group& group, Sa& sa, Link link)
@@ -45,23 +49,26 @@ void unlink(Group& group, Sa& sa, Link link)
     const SaLink own = sa.*link;
     (own.previous != nullptr ? (own.previous->*link).next : group.first) = own.next;
     (own.next != nullptr ? (own.next->*link).previous : group.last) = own.previous;
+    group.dying -= sa.state == SaState::dying;
     sa.*link = {};
 }
 
-// Mature before dying: once its soft limit is reached an SA is used only while nothing replaces it.
+// KAME's order. The old ones first: dying before mature, so that the peer has the new SA when it is used at last; or
+// the new ones first: mature before dying.
 Sa* choose(const Group& group, Link link, Mode mode, bool prefer_old)
 {
-    Sa* dying = nullptr;
+    const SaState first_choice = prefer_old && group.dying != 0 ? SaState::dying : SaState::mature;
+    Sa* second_choice = nullptr;
     for (Sa* sa = prefer_old ? group.first : group.last; sa != nullptr;
          sa = prefer_old ? (sa->*link).next : (sa->*link).previous) {
         if (!sa->usable() || (sa->mode != mode && sa->mode != Mode::any && mode != Mode::any))
             continue;
-        if (sa->state == SaState::mature)
+        if (sa->state == first_choice)
             return sa;
-        if (dying == nullptr)
-            dying = sa;
+        if (second_choice == nullptr)
+            second_choice = sa;
     }
-    return dying;
+    return second_choice;
 }
 
 }  // namespace
@@ -70,14 +77,19 @@ struct Sad::Impl {
     struct Row {
         std::uint64_t serial;
         std::unique_ptr<Sa> sa;   // null: erased since
+        std::uint8_t protocol;    // so that a walk for one protocol does not touch the SAs of others
     };
 
     void index(Sa& sa);
     void unindex(Sa& sa);
+    void count(const Sa& sa, std::size_t by);
+    Sa* choose_between(std::uint8_t protocol, Mode mode, const Address& source, const Address& destination,
+                       std::uint32_t reqid, bool prefer_old) const;
     Row& row_of(const Sa& sa);
     Group* group(FlatIndex<Group>& index, std::uint64_t hash, const Sa& sa, bool with_reqid);
     void join(FlatIndex<Group>& index, Sa& sa, Link link, bool with_reqid);
     void leave(FlatIndex<Group>& index, Sa& sa, Link link, bool with_reqid);
+    void relink(FlatIndex<Group>& index, Sa& sa, Link link, bool with_reqid, SaLink place);
     Sa* exact(std::uint8_t protocol, const Address& destination, std::uint32_t spi) const;
     const Group* peers_of(std::uint8_t protocol, const Address& source, const Address& destination) const;
     const Group* reqid_of(std::uint8_t protocol, const Address& source, const Address& destination,
@@ -90,7 +102,8 @@ struct Sad::Impl {
     FlatIndex<Sa*> by_spi;
     FlatIndex<Group> by_peer, by_reqid;
     std::array<std::size_t, 256> per_protocol{};
-    std::size_t wildcards = 0;   // SAs to 0.0.0.0 or ::
+    std::size_t wildcards = 0, wildcard_sources = 0;   // SAs to and from 0.0.0.0 or ::
+    std::unordered_map<std::uint16_t, std::size_t> encapsulated;   // SAs in UDP, by destination port
 };
 
 Sad::Sad() : impl_(std::make_unique<Impl>()) {}
@@ -102,15 +115,14 @@ Result<Sa*> Sad::insert(std::unique_ptr<Sa> sa)
         return fail(Errc::exists, "an SA with this protocol, destination and SPI exists");
     Sa& added = *sa;
     added.serial = ++impl_->last_serial;
-    impl_->rows.push_back({added.serial, std::move(sa)});
+    impl_->rows.push_back({added.serial, std::move(sa), added.protocol});
     impl_->index(added);
     return &added;
 }
 
 void Sad::erase(Sa& sa)
 {
-    impl_->unindex(sa);
-    impl_->row_of(sa).sa.reset();
+    take(sa);
     impl_->compact();
 }
 
@@ -129,12 +141,59 @@ std::vector<std::unique_ptr<Sa>> Sad::clear()
 
 Sa& Sad::replace(Sa& old, std::unique_ptr<Sa> with)
 {
-    impl_->unindex(old);
     with->serial = old.serial;
-    auto& row = impl_->row_of(old);
-    row.sa = std::move(with);
+    take(old);
+    return fill(std::move(with));
+}
+
+std::unique_ptr<Sa> Sad::take(Sa& sa)
+{
+    const SaLink peer = sa.peer_link, reqid = sa.reqid_link;
+    impl_->unindex(sa);
+    sa.peer_link = peer;
+    sa.reqid_link = reqid;
+    return std::move(impl_->row_of(sa).sa);
+}
+
+Sa& Sad::fill(std::unique_ptr<Sa> sa)
+{
+    auto& row = impl_->row_of(*sa);
+    row.sa = std::move(sa);
     impl_->index(*row.sa);
     return *row.sa;
+}
+
+void Sad::put_back(std::unique_ptr<Sa> sa)
+{
+    const SaLink peer = sa->peer_link, reqid = sa->reqid_link;
+    Sa& back = fill(std::move(sa));
+    impl_->relink(impl_->by_peer, back, &Sa::peer_link, false, peer);
+    if (back.reqid != 0)
+        impl_->relink(impl_->by_reqid, back, &Sa::reqid_link, true, reqid);
+}
+
+void Sad::rewind(std::uint64_t serial)
+{
+    while (!impl_->rows.empty() && impl_->rows.back().serial > serial)
+        impl_->rows.pop_back();
+    impl_->last_serial = serial;
+}
+
+void Sad::settle()
+{
+    impl_->compact();
+}
+
+void Sad::set_aside(Sad& into)
+{
+    const auto serial = impl_->last_serial;
+    into.impl_ = std::exchange(impl_, std::make_unique<Impl>());
+    impl_->last_serial = serial;
+}
+
+void Sad::bring_back(Sad& from)
+{
+    impl_ = std::exchange(from.impl_, std::make_unique<Impl>());
 }
 
 std::size_t Sad::size() const
@@ -157,9 +216,43 @@ Sa* Sad::find(std::uint8_t protocol, const Address& destination, std::uint32_t s
 Sa* Sad::outbound(std::uint8_t protocol, Mode mode, const Address& source, const Address& destination,
                   std::uint32_t reqid, bool prefer_old) const
 {
-    const auto* group = reqid == 0 ? impl_->peers_of(protocol, source, destination)
-                                   : impl_->reqid_of(protocol, source, destination, reqid);
-    return group == nullptr ? nullptr : choose(*group, reqid == 0 ? &Sa::peer_link : &Sa::reqid_link, mode, prefer_old);
+    const auto between = [&](const Address& from, const Address& to) {
+        return impl_->choose_between(protocol, mode, from, to, reqid, prefer_old);
+    };
+    if (Sa* sa = between(source, destination))
+        return sa;
+    if (impl_->wildcards == 0 && impl_->wildcard_sources == 0)
+        return nullptr;
+    const Address any = Address::any(destination.family());
+    if (Sa* sa = between(any, destination))
+        return sa;
+    Sa* sa = between(source, any);
+    return sa != nullptr ? sa : between(any, any);
+}
+
+bool Sad::encapsulates(std::uint16_t port) const
+{
+    return !impl_->encapsulated.empty() && impl_->encapsulated.contains(port);
+}
+
+void Sad::set_state(Sa& sa, SaState state)
+{
+    const auto step = static_cast<std::uint32_t>(state == SaState::dying) -
+                      static_cast<std::uint32_t>(sa.state == SaState::dying);
+    sa.state = state;
+    if (step == 0)
+        return;
+    impl_->group(impl_->by_peer, peer_hash(sa.protocol, sa.source, sa.destination, 0), sa, false)->dying += step;
+    if (sa.reqid != 0)
+        impl_->group(impl_->by_reqid, peer_hash(sa.protocol, sa.source, sa.destination, sa.reqid), sa, true)->dying +=
+            step;
+}
+
+void Sad::set_natt(Sa& sa, std::unique_ptr<NatTraversal> natt)
+{
+    impl_->count(sa, ~std::size_t{0});
+    sa.natt = std::move(natt);
+    impl_->count(sa, 1);
 }
 
 Sa* Sad::any_between(std::uint8_t protocol, const Address& source, const Address& destination) const
@@ -172,7 +265,7 @@ Sa* Sad::next(std::uint64_t& cursor, std::uint8_t protocol) const
 {
     for (auto row = std::ranges::upper_bound(impl_->rows, cursor, {}, &Impl::Row::serial); row != impl_->rows.end();
          ++row) {
-        if (row->sa == nullptr || (protocol != 0 && row->sa->protocol != protocol))
+        if (row->sa == nullptr || (protocol != 0 && row->protocol != protocol))
             continue;
         cursor = row->serial;
         return row->sa.get();
@@ -188,8 +281,7 @@ std::uint64_t Sad::last_serial() const
 void Sad::Impl::index(Sa& sa)
 {
     ++live;
-    ++per_protocol[sa.protocol];
-    wildcards += sa.destination.is_unspecified();
+    count(sa, 1);
     by_spi.insert(spi_hash(sa.protocol, sa.destination, sa.spi), &sa);
     join(by_peer, sa, &Sa::peer_link, false);
     if (sa.reqid != 0)
@@ -202,9 +294,22 @@ void Sad::Impl::unindex(Sa& sa)
     leave(by_peer, sa, &Sa::peer_link, false);
     if (sa.reqid != 0)
         leave(by_reqid, sa, &Sa::reqid_link, true);
-    wildcards -= sa.destination.is_unspecified();
-    --per_protocol[sa.protocol];
+    count(sa, ~std::size_t{0});
     --live;
+}
+
+// by: 1, or all ones to take the SA out of the counts.
+void Sad::Impl::count(const Sa& sa, std::size_t by)
+{
+    per_protocol[sa.protocol] += by;
+    wildcards += sa.destination.is_unspecified() ? by : 0;
+    wildcard_sources += sa.source.is_unspecified() ? by : 0;
+    if (sa.natt == nullptr)
+        return;
+    const auto port = encapsulated.try_emplace(sa.natt->destination_port).first;
+    port->second += by;
+    if (port->second == 0)
+        encapsulated.erase(port);
 }
 
 Sad::Impl::Row& Sad::Impl::row_of(const Sa& sa)
@@ -237,12 +342,34 @@ void Sad::Impl::leave(FlatIndex<Group>& index, Sa& sa, Link link, bool with_reqi
         unlink(*found, sa, link);
 }
 
+// From the end of its group, where index() puts an SA, to its old place in it.
+void Sad::Impl::relink(FlatIndex<Group>& index, Sa& sa, Link link, bool with_reqid, SaLink place)
+{
+    Group& found = *group(index, peer_hash(sa.protocol, sa.source, sa.destination, with_reqid ? sa.reqid : 0), sa,
+                          with_reqid);
+    if (found.first == found.last)
+        return;
+    unlink(found, sa, link);
+    found.dying += sa.state == SaState::dying;
+    sa.*link = place;
+    (place.previous != nullptr ? (place.previous->*link).next : found.first) = &sa;
+    (place.next != nullptr ? (place.next->*link).previous : found.last) = &sa;
+}
+
 Sa* Sad::Impl::exact(std::uint8_t protocol, const Address& destination, std::uint32_t spi) const
 {
     Sa* const* found = by_spi.find(spi_hash(protocol, destination, spi), [&](const Sa* sa) {
         return sa->spi == spi && sa->protocol == protocol && sa->destination == destination;
     });
     return found == nullptr ? nullptr : *found;
+}
+
+Sa* Sad::Impl::choose_between(std::uint8_t protocol, Mode mode, const Address& source, const Address& destination,
+                              std::uint32_t reqid, bool prefer_old) const
+{
+    const Group* group = reqid == 0 ? peers_of(protocol, source, destination)
+                                    : reqid_of(protocol, source, destination, reqid);
+    return group == nullptr ? nullptr : choose(*group, reqid == 0 ? &Sa::peer_link : &Sa::reqid_link, mode, prefer_old);
 }
 
 const Group* Sad::Impl::peers_of(std::uint8_t protocol, const Address& source, const Address& destination) const

@@ -4,8 +4,9 @@
 #include "pfkey/flat_index.hpp"
 #include "pfkey/tuple_space.hpp"
 
+#include <algorithm>
 #include <array>
-#include <map>
+#include <utility>
 
 namespace latchkey {
 
@@ -38,6 +39,7 @@ struct Spd::Impl {
     std::uint64_t last_order = 0;
 
     const Policy& publish(Policy policy);
+    void index(const Policy& policy);
     Side& side(Direction direction) { return sides[slot(direction)]; }
 };
 
@@ -52,21 +54,64 @@ const Policy& Spd::insert(Policy policy)
 
 const Policy& Spd::replace(const Policy& old, Policy policy)
 {
+    Taken replaced;
+    return replace(old, std::move(policy), replaced);
+}
+
+const Policy& Spd::replace(const Policy& old, Policy policy, Taken& replaced)
+{
     policy.order = old.priority == policy.priority ? old.order : ++impl_->last_order;
-    erase(old);
+    replaced = take(old);
     return impl_->publish(std::move(policy));
 }
 
 void Spd::erase(const Policy& policy)
 {
+    take(policy);
+}
+
+Spd::Taken Spd::take(const Policy& policy)
+{
     auto& side = impl_->side(policy.direction);
     impl_->by_id.erase(id_hash(policy.id), [&](const Policy* p) { return p == &policy; });
     side.with_ports -= policy.selector.uses_ports();
-    const auto node = side.rules.extract(rank_of(policy));
+    Taken taken = side.rules.extract(rank_of(policy));
     side.tuples.erase(policy, [&](Rank rank) -> const Policy* {
         const auto next = side.rules.upper_bound(rank);
         return next == side.rules.end() ? nullptr : &next->second;
     });
+    return taken;
+}
+
+void Spd::put_back(Taken taken)
+{
+    auto& side = impl_->side(taken.mapped().direction);
+    impl_->index(side.rules.insert(std::move(taken)).position->second);
+}
+
+void Spd::rewind(std::uint64_t order)
+{
+    impl_->last_order = order;
+}
+
+void Spd::set_aside(Spd& into)
+{
+    const auto order = impl_->last_order;
+    into.impl_ = std::exchange(impl_, std::make_unique<Impl>());
+    impl_->last_order = order;
+}
+
+void Spd::bring_back(Spd& from)
+{
+    impl_ = std::exchange(from.impl_, std::make_unique<Impl>());
+}
+
+bool Spd::wither(std::size_t count)
+{
+    for (auto& side : impl_->sides)
+        for (; count != 0 && !side.rules.empty(); --count)
+            side.rules.erase(side.rules.begin());
+    return std::ranges::all_of(impl_->sides, [](const auto& side) { return side.rules.empty(); });
 }
 
 void Spd::clear()
@@ -130,13 +175,18 @@ std::uint64_t Spd::last_order() const
 
 const Policy& Spd::Impl::publish(Policy policy)
 {
-    Side& into = side(policy.direction);
     const Rank rank = rank_of(policy);
-    const Policy& published = into.rules.emplace(rank, std::move(policy)).first->second;
-    by_id.insert(id_hash(published.id), &published);
-    into.with_ports += published.selector.uses_ports();
-    into.tuples.insert(published);
+    const Policy& published = side(policy.direction).rules.emplace(rank, std::move(policy)).first->second;
+    index(published);
     return published;
+}
+
+void Spd::Impl::index(const Policy& policy)
+{
+    Side& into = side(policy.direction);
+    by_id.insert(id_hash(policy.id), &policy);
+    into.with_ports += policy.selector.uses_ports();
+    into.tuples.insert(policy);
 }
 
 }  // namespace latchkey

@@ -5,14 +5,30 @@
 
 #include "pfkey/policy.hpp"
 
+#include <compare>
+#include <map>
 #include <memory>
 
 namespace latchkey {
+
+// The place of a rule among all of its direction; order numbers are unique.
+struct Rank {
+    std::uint32_t priority = 0;
+    std::uint64_t order = 0;
+    auto operator<=>(const Rank&) const = default;
+};
+
+inline Rank rank_of(const Policy& policy)
+{
+    return {policy.priority, policy.order};
+}
 
 bool selects(const Selector& selector, const Flow& flow);
 
 class Spd {
 public:
+    using Taken = std::map<Rank, Policy>::node_type;   // a policy out of its place
+
     Spd();
     ~Spd();
     Spd(const Spd&) = delete;
@@ -24,7 +40,9 @@ public:
 
     // Publishes `policy` in the place of `old` (same direction); it keeps the order number if the priority is the same,
     // so that an update does not move a rule among its equals.
+    // `replaced` gets the old one.
     const Policy& replace(const Policy& old, Policy policy);
+    const Policy& replace(const Policy& old, Policy policy, Taken& replaced);
     void clear();
     std::size_t size() const;
     std::size_t size(Direction direction) const;
@@ -46,6 +64,15 @@ public:
     };
     const Policy* next(Cursor& cursor) const;
     std::uint64_t last_order() const;   // order numbers only grow
+
+    // For changes that may be undone (batch.cpp), in reverse order: what was taken goes back to its old place, at its
+    // old address.
+    Taken take(const Policy& policy);
+    void put_back(Taken taken);
+    void rewind(std::uint64_t order);   // every policy above it has been taken: the numbers may be used again
+    void set_aside(Spd& into);          // everything, at once; order numbers go on
+    void bring_back(Spd& from);
+    bool wither(std::size_t count);     // frees so many policies of an SPD that nobody looks into any more; true: all gone
 
 private:
     struct Impl;

@@ -39,6 +39,7 @@ inline constexpr NamedNumber messages[] = {
     {SADB_X_SPDDELETE2, "X_SPDDELETE2"},
     {SADB_X_NAT_T_NEW_MAPPING, "X_NAT_T_NEW_MAPPING"},
     {SADB_X_MIGRATE, "X_MIGRATE"},
+    {SADB_X_BATCH, "X_BATCH"},
 };
 
 struct SaTypeRow {
@@ -80,9 +81,9 @@ constexpr ExtensionRow<Format, Value> extension(std::uint16_t type, std::string_
     return {type, name, min, max, size_rule, member};
 }
 
-// The order is that of emit(). It is the order in which ipsec-tools' setkey sends ADD (keys, lifetimes, SA, SA2,
-// addresses) and SPDADD (policy, addresses), so that what we send can be compared with what it sends; RFC 2367 §2.2
-// leaves the order free.
+// The order is that of emit(). It is the order in which ipsec-tools' setkey sends ADD (keys, lifetimes, SA, SA2, NAT-T
+// type and original address, addresses, NAT-T ports), GETSPI and SPDADD (policy, addresses), so that what we send can be
+// compared with what it sends; RFC 2367 §2.2 leaves the order free.
 // clang-format off
 inline constexpr std::tuple extensions{
     extension<formats::KeyFormat>(SADB_EXT_KEY_ENCRYPT, "KEY_ENCRYPT", 8, max_record,
@@ -97,10 +98,16 @@ inline constexpr std::tuple extensions{
         "X_POLICY needs 16 bytes and its requests", &Message::policy),
     extension<formats::OpaqueFormat>(SADB_X_EXT_SEC_CTX, "X_SEC_CTX", 8, max_record,
         "X_SEC_CTX needs 8 bytes", &Message::security_context),
+    extension<formats::SpiRangeFormat>(SADB_EXT_SPIRANGE, "SPIRANGE", 16, 16,
+        "SPIRANGE has 16 bytes", &Message::spi_range),
     extension<formats::SaFormat>(SADB_EXT_SA, "SA", 16, 16,
         "SA has 16 bytes", &Message::sa),
     extension<formats::Sa2Format>(SADB_X_EXT_SA2, "X_SA2", 16, 16,
         "X_SA2 has 16 bytes", &Message::sa2),
+    extension<formats::NattTypeFormat>(SADB_X_EXT_NAT_T_TYPE, "X_NAT_T_TYPE", 8, 8,
+        "X_NAT_T_TYPE has 8 bytes", &Message::natt_type),
+    extension<formats::AddressFormat>(SADB_X_EXT_NAT_T_OA, "X_NAT_T_OA", 16, max_record,
+        "X_NAT_T_OA needs 8 bytes and a sockaddr", &Message::natt_original),
     extension<formats::LifetimeFormat>(SADB_EXT_LIFETIME_CURRENT, "LIFETIME_CURRENT", 32, 32,
         "LIFETIME_CURRENT has 32 bytes", &Message::current),
     extension<formats::AddressFormat>(SADB_EXT_ADDRESS_SRC, "ADDRESS_SRC", 16, max_record,
@@ -109,14 +116,10 @@ inline constexpr std::tuple extensions{
         "ADDRESS_DST needs 8 bytes and a sockaddr", &Message::destination),
     extension<formats::AddressFormat>(SADB_EXT_ADDRESS_PROXY, "ADDRESS_PROXY", 16, max_record,
         "ADDRESS_PROXY needs 8 bytes and a sockaddr", &Message::proxy),
-    extension<formats::NattTypeFormat>(SADB_X_EXT_NAT_T_TYPE, "X_NAT_T_TYPE", 8, 8,
-        "X_NAT_T_TYPE has 8 bytes", &Message::natt_type),
     extension<formats::PortFormat>(SADB_X_EXT_NAT_T_SPORT, "X_NAT_T_SPORT", 8, 8,
         "X_NAT_T_SPORT has 8 bytes", &Message::natt_source_port),
     extension<formats::PortFormat>(SADB_X_EXT_NAT_T_DPORT, "X_NAT_T_DPORT", 8, 8,
         "X_NAT_T_DPORT has 8 bytes", &Message::natt_destination_port),
-    extension<formats::AddressFormat>(SADB_X_EXT_NAT_T_OA, "X_NAT_T_OA", 16, max_record,
-        "X_NAT_T_OA needs 8 bytes and a sockaddr", &Message::natt_original),
     extension<formats::IdentityFormat>(SADB_EXT_IDENTITY_SRC, "IDENTITY_SRC", 16, max_record,
         "IDENTITY_SRC needs 16 bytes", &Message::source_identity),
     extension<formats::IdentityFormat>(SADB_EXT_IDENTITY_DST, "IDENTITY_DST", 16, max_record,
@@ -129,8 +132,6 @@ inline constexpr std::tuple extensions{
         "SUPPORTED_AUTH needs 8 bytes", &Message::supported_auth),
     extension<formats::SupportedFormat>(SADB_EXT_SUPPORTED_ENCRYPT, "SUPPORTED_ENCRYPT", 8, max_record,
         "SUPPORTED_ENCRYPT needs 8 bytes", &Message::supported_encrypt),
-    extension<formats::SpiRangeFormat>(SADB_EXT_SPIRANGE, "SPIRANGE", 16, 16,
-        "SPIRANGE has 16 bytes", &Message::spi_range),
     extension<formats::OpaqueFormat>(SADB_X_EXT_KMPRIVATE, "X_KMPRIVATE", 8, max_record,
         "X_KMPRIVATE needs 8 bytes", &Message::km_private),
     extension<formats::OpaqueFormat>(SADB_X_EXT_KMADDRESS, "X_KMADDRESS", 8, max_record,
@@ -147,10 +148,12 @@ inline constexpr std::tuple extensions{
         "X_NEW_ADDRESS_SRC needs 8 bytes and a sockaddr", &Message::new_source),
     extension<formats::AddressFormat>(SADB_X_EXT_NEW_ADDRESS_DST, "X_NEW_ADDRESS_DST", 16, max_record,
         "X_NEW_ADDRESS_DST needs 8 bytes and a sockaddr", &Message::new_destination),
+    extension<formats::TextFormat>(SADB_X_EXT_REASON, "X_REASON", 8, 1024,
+        "X_REASON has 8 to 1024 bytes", &Message::reason),
 };
 // clang-format on
 
 inline constexpr std::size_t extension_count = std::tuple_size_v<decltype(extensions)>;
-inline constexpr std::size_t extension_type_end = SADB_X_EXT_NEW_ADDRESS_DST + 1;   // one above the highest number
+inline constexpr std::size_t extension_type_end = SADB_X_EXT_REASON + 1;   // one above the highest number
 
 }  // namespace latchkey

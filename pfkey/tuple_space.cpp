@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "pfkey/tuple_space.hpp"
 
-#include "pfkey/spd.hpp"
-
 #include <algorithm>
 #include <array>
 #include <bit>

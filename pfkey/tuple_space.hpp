@@ -9,27 +9,14 @@
 #pragma once
 
 #include "pfkey/flat_index.hpp"
-#include "pfkey/policy.hpp"
+#include "pfkey/spd.hpp"
 
-#include <compare>
 #include <functional>
 #include <memory>
 #include <unordered_map>
 #include <vector>
 
 namespace latchkey {
-
-// The place of a rule among all of its direction; order numbers are unique.
-struct Rank {
-    std::uint32_t priority = 0;
-    std::uint64_t order = 0;
-    auto operator<=>(const Rank&) const = default;
-};
-
-inline Rank rank_of(const Policy& policy)
-{
-    return {policy.priority, policy.order};
-}
 
 class TupleSpace {
 public:

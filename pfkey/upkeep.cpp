@@ -4,6 +4,7 @@
 #include "pfkey/lifetimes.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace latchkey {
@@ -44,14 +45,20 @@ void Engine::Impl::send_acquire(PendingAcquire& pending, const Policy& policy)
     message.destination = address_ext(pending.wanted.destination);
     message.policy = PolicyExt{static_cast<std::uint16_t>(policy.action), static_cast<std::uint8_t>(policy.direction),
                                policy.id, policy.priority, {}};
-    message.proposal = proposal_for(pending.wanted.protocol);
+    const bool ah = pending.wanted.protocol == ip_proto::ah;
+    const auto key_min = tunables.get(ah ? Tunable::key_ah_keymin : Tunable::key_esp_keymin);
+    message.proposal = proposal_for(pending.wanted.protocol, available,
+                                    {static_cast<std::uint64_t>(key_min), tunables.get(Tunable::key_esp_auth) != 0});
     sockets.deliver(Recipients::registered, 0, satype, message.bytes());
 }
 
 void Engine::Impl::finish(PendingAcquire& pending)
 {
     ended.push_back(pending.id);
+    const Time at = pending.timer.at;
     deadlines.cancel(pending.timer);
+    if (journal != nullptr)
+        journal->changes.emplace_back(Journal::AcquireEnded{std::make_unique<PendingAcquire>(pending), at});
     acquires.erase(pending);
 }
 
@@ -68,25 +75,51 @@ Sa& Engine::Impl::publish(std::unique_ptr<Sa> sa, Sa* replaces, Time now)
 {
     sa->created = now;
     sa->current.addtime = wall(now);
-    if (replaces != nullptr)
-        sa_deadlines.cancel(replaces->timer);
-    Sa& published = replaces != nullptr ? sad.replace(*replaces, std::move(sa)) : **sad.insert(std::move(sa));
-    arm(published);
-    if (!published.usable())
-        return published;
-    ++generation;
-    while (PendingAcquire* answered = acquires.answered_by(published)) {
-        published.acquire_seq = answered->id;
+    std::unique_ptr<Sa> old;
+    if (replaces != nullptr) {
+        leave(*replaces);
+        sa->serial = replaces->serial;
+        old = sad.take(*replaces);
+    }
+    Sa& published = old != nullptr ? sad.fill(std::move(sa)) : **sad.insert(std::move(sa));
+    enter(published);
+    generation += published.usable();
+    if (journal != nullptr && old != nullptr)
+        journal->changes.emplace_back(Journal::SaReplaced{std::move(old), &published});
+    else if (journal != nullptr)
+        journal->changes.emplace_back(Journal::SaAdded{&published});
+    answer_acquires(published);
+    return published;
+}
+
+void Engine::Impl::answer_acquires(Sa& sa)
+{
+    if (!sa.usable())
+        return;
+    while (PendingAcquire* answered = acquires.answered_by(sa)) {
+        sa.acquire_seq = answered->id;
         finish(*answered);
     }
-    return published;
 }
 
 void Engine::Impl::erase(Sa& sa)
 {
     generation += sa.usable();
+    leave(sa);
+    if (journal != nullptr)
+        journal->changes.emplace_back(Journal::SaRemoved{sad.take(sa)});
+    else
+        sad.erase(sa);
+}
+
+void Engine::Impl::enter(Sa& sa)
+{
+    arm(sa);
+}
+
+void Engine::Impl::leave(Sa& sa)
+{
     sa_deadlines.cancel(sa.timer);
-    sad.erase(sa);
 }
 
 Time Engine::Impl::deadline_of(const Sa& sa) const
@@ -128,7 +161,7 @@ void Engine::tick(Time now)
 
 Time Engine::next_deadline() const
 {
-    if (!impl_->graveyard.empty())
+    if (!impl_->graveyard.empty() || !impl_->dead_policies.empty())
         return Time{0};
     return std::min(impl_->sa_deadlines.next(), impl_->deadlines.next());
 }
@@ -139,6 +172,16 @@ void Engine::Impl::bury()
     graveyard.resize(graveyard.size() - std::min(graveyard.size(), at_once));
     if (graveyard.empty())
         graveyard.shrink_to_fit();
+    if (!dead_policies.empty() && dead_policies.back()->wither(at_once))
+        dead_policies.pop_back();
+}
+
+void Engine::Impl::bury_all(std::vector<std::unique_ptr<Sa>> flushed)
+{
+    if (graveyard.empty())
+        graveyard = std::move(flushed);
+    else
+        std::ranges::move(flushed, std::back_inserter(graveyard));
 }
 
 void Engine::Impl::fire(Timer& timer, Time now)
@@ -169,7 +212,7 @@ bool Engine::Impl::enforce(Sa& sa, Time now)
 // RFC 2367 §3.1.8: one EXPIRE per limit, with the limit that was reached.
 void Engine::Impl::expire(Sa& sa, bool hard)
 {
-    sa.state = hard ? SaState::dead : SaState::dying;
+    sad.set_state(sa, hard ? SaState::dead : SaState::dying);
     ++generation;
     Message message;
     message.type = SADB_EXPIRE;
@@ -181,6 +224,34 @@ void Engine::Impl::expire(Sa& sa, bool hard)
     sockets.deliver(Recipients::registered, 0, message.satype, message.bytes());
     if (hard)
         erase(sa);
+}
+
+// As Linux says it: SRC and SPORT are the old place of the peer, DST and DPORT the new one.
+void Engine::Impl::announce_mapping(const Sa& sa)
+{
+    Message message;
+    message.type = SADB_X_NAT_T_NEW_MAPPING;
+    message.satype = SADB_SATYPE_ESP;
+    message.seq = sa.message_seq;
+    message.sa = SaExt{.spi = sa.spi};
+    message.source = address_ext(sa.source);
+    message.destination = address_ext(sa.natt->seen.address);
+    message.natt_source_port = sa.natt->source_port;
+    message.natt_destination_port = sa.natt->seen.port;
+    sockets.deliver(Recipients::registered, 0, message.satype, message.bytes());
+}
+
+void Engine::peer_moved(Sa& sa, const Address& source, std::uint16_t port, Time)
+{
+    if (sa.natt == nullptr)
+        return;
+    const Endpoint from{source, port, 0};
+    const bool at_home = source == sa.source && port == sa.natt->source_port;
+    if (from == sa.natt->seen || (at_home && sa.natt->seen == Endpoint{}))
+        return;
+    sa.natt->seen = at_home ? Endpoint{} : from;
+    if (!at_home)
+        impl_->announce_mapping(sa);
 }
 
 void Engine::Impl::fire_policy(const Policy& policy, Time now)

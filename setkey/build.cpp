@@ -8,6 +8,7 @@ namespace latchkey::setkey {
 namespace {
 
 constexpr std::uint8_t udp_encap_espinudp = 2;   // sadb_x_nat_t_type_type, RFC 3948
+constexpr std::uint32_t widest_octet = 255;
 
 AddressExt whole_address(const Endpoint& endpoint)
 {
@@ -30,6 +31,13 @@ std::uint16_t port_or(const Endpoint& endpoint, std::uint16_t otherwise)
     return endpoint.port != 0 ? endpoint.port : otherwise;
 }
 
+// The UDP port has an extension of its own.
+AddressExt original_address(Endpoint endpoint)
+{
+    endpoint.port = 0;
+    return whole_address(endpoint);
+}
+
 KeyExt key_extension(const SecretBytes& key)
 {
     return {static_cast<std::uint16_t>(key.size() * 8), key.bytes()};
@@ -44,31 +52,34 @@ void set_lifetimes(Message& message, const SaSpec& sa)
         message.soft = sa.soft;
 }
 
-// What ADD and UPDATE carry besides addresses.
-void set_parameters(Message& message, const SaSpec& sa)
+// The ports are those of -natt; esp-udp has them at its addresses, which are not known yet.
+void set_nat_traversal(Message& message, const NattSpec& natt)
+{
+    message.natt_type = udp_encap_espinudp;
+    if (natt.original)
+        message.natt_original = original_address(*natt.original);
+    if (natt.original_remote) {
+        message.natt_original_remote = original_address(*natt.original_remote);
+        message.natt_source_port = port_or(*natt.original, natt_port);
+        message.natt_destination_port = port_or(*natt.original_remote, natt_port);
+    }
+    message.natt_fragment = natt.fragment;
+}
+
+// What ADD and UPDATE carry besides.
+void set_algorithms(Message& message, const SaSpec& sa)
 {
     const auto* transform = sa.compression != nullptr ? sa.compression : sa.cipher;
-    // The octet of sadb_sa holds up to 255 packets; a wider window goes into its own extension (FreeBSD).
-    const auto narrow = static_cast<std::uint8_t>(std::min<std::uint32_t>(sa.replay, 255));
-    message.sa = SaExt{sa.spi,
-                       narrow,
-                       0,
-                       sa.auth != nullptr ? sa.auth->sadb_id : std::uint8_t{SADB_AALG_NONE},
-                       transform != nullptr ? transform->sadb_id : std::uint8_t{SADB_EALG_NONE},
-                       sa.flags};
-    if (sa.replay > narrow)
+    message.sa->auth = sa.auth != nullptr ? sa.auth->sadb_id : std::uint8_t{SADB_AALG_NONE};
+    message.sa->encrypt = transform != nullptr ? transform->sadb_id : std::uint8_t{SADB_EALG_NONE};
+    // A window wider than the octet of sadb_sa goes into its own extension (FreeBSD).
+    if (sa.replay > widest_octet)
         message.sa_replay = sa.replay;
     if (sa.cipher != nullptr)
         message.cipher_key = key_extension(sa.cipher_key);
-    if (sa.auth != nullptr)
+    // `-E null` sends an empty key, `-A null` sends none, as in ipsec-tools.
+    if (sa.auth != nullptr && !sa.auth_key.empty())
         message.auth_key = key_extension(sa.auth_key);
-    set_lifetimes(message, sa);
-    message.sa2 = Sa2Ext{static_cast<std::uint8_t>(sa.mode), 0, sa.reqid};
-    if (sa.protocol->udp_encapsulated) {
-        message.natt_type = udp_encap_espinudp;
-        if (sa.original)
-            message.natt_original = whole_address(*sa.original);
-    }
 }
 
 Message sa_message(Verb verb, const SaSpec& sa)
@@ -76,18 +87,22 @@ Message sa_message(Verb verb, const SaSpec& sa)
     Message message;
     message.type = row_of(verb).message;
     message.satype = sa.protocol->satype;
-    switch (verb) {
-    case Verb::add:
-    case Verb::update: set_parameters(message, sa); break;
-    case Verb::getspi:
-        message.sa2 = Sa2Ext{static_cast<std::uint8_t>(sa.mode), 0, sa.reqid};
+    if (verb == Verb::erase_all)   // DELETE without an SA extension means every SA of the pair
+        return message;
+    // Every other message says what it was told, as those of ipsec-tools and the BSDs do.
+    message.sa = SaExt{.spi = sa.spi,
+                       .replay = static_cast<std::uint8_t>(std::min(sa.replay, widest_octet)),
+                       .flags = sa.flags};
+    message.sa2 = Sa2Ext{static_cast<std::uint8_t>(sa.mode), 0, sa.reqid};
+    if (verb == Verb::get || verb == Verb::erase)
+        return message;
+    set_lifetimes(message, sa);
+    if (sa.natt)
+        set_nat_traversal(message, *sa.natt);
+    if (verb != Verb::getspi)
+        set_algorithms(message, sa);
+    else if (sa.spi != 0)   // 0: the host picks one
         message.spi_range = SpiRangeExt{sa.spi, sa.spi};
-        set_lifetimes(message, sa);
-        break;
-    case Verb::get:
-    case Verb::erase: message.sa = SaExt{.spi = sa.spi}; break;
-    default: break;   // deleteall: DELETE without an SA extension means every SA of the pair
-    }
     return message;
 }
 
@@ -97,7 +112,7 @@ void build_sa(Verb verb, const SaSpec& sa, const MessageSink& sink)
     each_pair(sa.sources, sa.destinations, [&](const Endpoint& source, const Endpoint& destination) {
         message.source = whole_address(source);
         message.destination = whole_address(destination);
-        if (message.natt_type) {
+        if (sa.protocol->udp_encapsulated && message.natt_type) {
             message.natt_source_port = port_or(source, natt_port);
             message.natt_destination_port = port_or(destination, natt_port);
         }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "setkey/channel.hpp"
 
+#include <array>
 #include <cerrno>
 #include <poll.h>
 #include <sys/socket.h>
@@ -34,9 +35,11 @@ std::ptrdiff_t FdChannel::receive(MutableBytes room, std::chrono::milliseconds w
     // that is too long is not taken for a whole one.
     auto size = recv(fd_, room.data(), room.size(), MSG_DONTWAIT | MSG_TRUNC);
     if (size < 0 && errno == EAGAIN && wait.count() > 0) {
-        pollfd ready{fd_, POLLIN, 0};
-        if (poll(&ready, 1, static_cast<int>(wait.count())) <= 0)
+        std::array<pollfd, 2> ready{pollfd{fd_, POLLIN, 0}, pollfd{stop_, POLLIN, 0}};   // poll() skips -1
+        if (poll(ready.data(), ready.size(), static_cast<int>(wait.count())) <= 0)
             return -EAGAIN;
+        if (ready[0].revents == 0)
+            return -ECANCELED;
         size = recv(fd_, room.data(), room.size(), MSG_DONTWAIT | MSG_TRUNC);
     }
     if (size < 0)

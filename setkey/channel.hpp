@@ -16,14 +16,16 @@ public:
     // Hands one record over: 0, or an errno. EAGAIN: not now, receive first.
     virtual int send(Bytes record) = 0;
 
-    // The next record: its size; 0: the other side is gone; or a negative errno. -EAGAIN: none came in time.
+    // The next record: its size; 0: the other side is gone; or a negative errno. -EAGAIN: none came in time,
+    // -ECANCELED: something else ended the waiting.
     virtual std::ptrdiff_t receive(MutableBytes room, std::chrono::milliseconds wait) = 0;
 };
 
 // A record-preserving descriptor: a key socket of a host. Owns it.
 class FdChannel : public KeyChannel {
 public:
-    explicit FdChannel(int fd) : fd_(fd) {}
+    // `stop`: when it becomes readable, waiting for a record ends. Not owned; -1: none.
+    explicit FdChannel(int fd, int stop = -1) : fd_(fd), stop_(stop) {}
     ~FdChannel() override;
     FdChannel(const FdChannel&) = delete;
     FdChannel& operator=(const FdChannel&) = delete;
@@ -33,6 +35,7 @@ public:
 
 private:
     int fd_;
+    int stop_;
 };
 
 }  // namespace latchkey::setkey

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <variant>
 #include <vector>
@@ -84,6 +85,9 @@ inline constexpr SaProtocol sa_protocols[] = {
     {"tcp", SADB_X_SATYPE_TCPSIGNATURE, 0, false},
 };
 
+// The grammar has it, because scripts do.
+inline constexpr const char* no_tcp_md5 = "TCP-MD5 (RFC 2385) is not supported by this stack";
+
 struct ModeWord {
     std::string_view word;
     Mode mode;
@@ -97,10 +101,23 @@ inline constexpr ModeWord mode_words[] = {
 
 inline constexpr std::uint16_t natt_port = 4500;   // RFC 3948 §2.1, when the script gives none
 
+// ESP in UDP. esp-udp takes its ports from the ends of the SA, -natt (FreeBSD) names them with the original addresses.
+struct NattSpec {
+    std::optional<Endpoint> original;              // NAT_T_OA(I): the initiator's address before NAT
+    std::optional<Endpoint> original_remote;       // NAT_T_OAR: the responder's; only -natt has it, and ports in both
+    std::optional<std::uint16_t> fragment;         // bytes
+};
+
+// Where the parts of an SA stand in the source.
+struct SaPlaces {
+    std::size_t protocol = 0, spi = 0, mode = 0, reqid = 0, lifetime = 0, natt = 0, cipher = 0, auth = 0,
+                compression = 0;
+};
+
 struct SaSpec {
     std::vector<Endpoint> sources, destinations;   // a name may stand for several
     const SaProtocol* protocol = nullptr;
-    std::optional<Endpoint> original;              // esp-udp: the address before NAT
+    std::optional<NattSpec> natt;
     std::uint32_t spi = 0;
     Mode mode = Mode::any;
     std::uint32_t reqid = 0;
@@ -111,16 +128,20 @@ struct SaSpec {
     const Algorithm* auth = nullptr;
     const Algorithm* compression = nullptr;
     SecretBytes cipher_key, auth_key;
+    SaPlaces at;
 };
 
 struct SelectorEnd {
     std::vector<Endpoint> addresses;               // with the port of the selector
     std::optional<std::uint8_t> prefix_length;     // nothing: all bits
+    std::size_t offset = 0;
 };
 
 struct PolicySpec {
     SelectorEnd source, destination;
     std::uint8_t protocol = ip_proto::any;
+    std::size_t protocol_at = 0, policy_at = 0;
+    bool has_action = false;                       // not a direction alone
     PolicyExt policy;
 };
 
@@ -128,9 +149,23 @@ struct TableSpec {
     std::uint8_t satype = SADB_SATYPE_UNSPEC;      // flush and dump: unspec means all
 };
 
+// What is to say about a place in a script.
+struct Diagnostic {
+    enum class Kind : std::uint8_t {
+        syntax,
+        value,     // well-formed, but the value cannot be right
+        refused,   // understood, but not supported here; the commands behind it still make sense
+        warning,   // understood and done, though hardly meant or without effect
+    };
+    Kind kind = Kind::syntax;
+    std::size_t offset = 0;
+    std::string text;
+};
+
 struct Command {
     Verb verb = Verb::quit;
     std::size_t offset = 0;                        // where it begins in its source
+    std::vector<Diagnostic> notes;                 // warnings: parts that are read and have no effect
     std::variant<TableSpec, SaSpec, PolicySpec> body;
 };
 

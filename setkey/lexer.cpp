@@ -69,12 +69,10 @@ Token Lexer::raw_until(char stop)
     return raw;
 }
 
-bool Lexer::skip_past(char stop)
+void Lexer::seek(std::size_t offset)
 {
-    while (current_.kind != TokenKind::end)
-        if (next().is(stop))
-            return true;
-    return false;
+    at_ = std::min(offset, text_.size());
+    scan();
 }
 
 Position Source::locate(std::size_t offset) const
@@ -117,47 +115,6 @@ std::string shown(const Token& token)
         }
     }
     return out + (token.text.size() > longest ? "...'" : "'");
-}
-
-namespace {
-
-// Edit distance where two neighbours in the wrong order count once (optimal string alignment).
-std::size_t distance(std::string_view a, std::string_view b)
-{
-    std::vector<std::size_t> before, above(b.size() + 1), row(b.size() + 1);
-    for (std::size_t j = 0; j <= b.size(); ++j)
-        above[j] = j;
-    for (std::size_t i = 1; i <= a.size(); ++i) {
-        row[0] = i;
-        for (std::size_t j = 1; j <= b.size(); ++j) {
-            row[j] = std::min({above[j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1), above[j] + 1, row[j - 1] + 1});
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-                row[j] = std::min(row[j], before[j - 2] + 1);
-        }
-        before = above;
-        above = row;
-    }
-    return above.back();
-}
-
-}  // namespace
-
-std::string_view nearest(std::string_view word, const std::vector<std::string_view>& candidates)
-{
-    static constexpr std::size_t longest = 64;
-    if (word.size() > longest)
-        return {};
-    std::string_view best;
-    auto limit = word.size() <= 3 ? std::size_t{1} : word.size() < 6 ? std::size_t{2} : std::size_t{3};
-    for (const auto candidate : candidates) {
-        const auto d = distance(word, candidate);
-        if (d <= limit && d < std::max(word.size(), candidate.size())) {
-            if (best.empty() || d < limit)
-                best = candidate;
-            limit = d;
-        }
-    }
-    return best;
 }
 
 }  // namespace latchkey

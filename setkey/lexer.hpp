@@ -85,8 +85,8 @@ public:
     // The current token is then `stop` or the end.
     Token raw_until(char stop);
 
-    // Drops tokens up to and including the next `stop`: recovery after an error. False at the end of the text.
-    bool skip_past(char stop);
+    // Goes on with the token at or behind `offset`.
+    void seek(std::size_t offset);
 
 private:
     using Class = LexerRules::Class;
@@ -102,8 +102,5 @@ private:
 
 // A token as an error message may show it: control characters escaped, long ones cut, strings (keys!) not shown.
 std::string shown(const Token& token);
-
-// The candidate that a misspelt word most likely meant; empty if none is near.
-std::string_view nearest(std::string_view word, const std::vector<std::string_view>& candidates);
 
 }  // namespace latchkey

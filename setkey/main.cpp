@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // setkey(8): manual control of the SAs and policies of a Latchkey host.
+#include "setkey/check.hpp"
+#include "setkey/monitor.hpp"
 #include "setkey/options.hpp"
 
 #include <latchkey/host.h>
 #include <latchkey/socket.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
+#include <chrono>
+#include <csignal>
 #include <cstring>
 #include <ctime>
 #include <fcntl.h>
@@ -96,6 +102,11 @@ bool read_file(const std::string& name, Text& into)
     return n == 0 || (complain(name, error), false);
 }
 
+std::string script_name(const Invocation& invocation)
+{
+    return invocation.file == "-" ? "stdin" : invocation.file;
+}
+
 Position advance(Position at, std::string_view text)
 {
     for (const char c : text)
@@ -123,35 +134,111 @@ void run_standard_input(Runner& runner)
     }
 }
 
-// -D -l: again and again, until interrupted or until the host is gone.
-void run_dump(Runner& runner, const Invocation& invocation)
+// -D; with -l again and again, until interrupted or until the host is gone.
+void run_dump(Runner& runner, const Output& out, const Invocation& invocation)
 {
-    const Source command("-D", invocation.policies ? "spddump;" : "dump;");
-    while (runner.run(command) && invocation.runner.brief)
+    const auto verb = invocation.policies ? Verb::spd_dump : Verb::dump;
+    if (invocation.interfaces)
+        return runner.show_nothing(verb);
+    while (runner.run(verb) && invocation.runner.brief && out.error() == 0)
         sleep(1);
 }
 
-int run(const Invocation& invocation, KeyChannel& channel)
+// ---- -x -------------------------------------------------------------------------------------------------------------
+
+// SIGINT and SIGTERM end the monitor in good order: what it has taken in is written first.
+volatile std::sig_atomic_t interrupted = 0;
+std::array<int, 2> interruption{-1, -1};   // a pipe: wakes the monitor
+
+void interrupt(int)
 {
+    const int error = errno;
+    interrupted = 1;
+    [[maybe_unused]] const auto written = write(interruption[1], "", 1);
+    errno = error;
+}
+
+bool catch_interrupts()
+{
+    if (pipe2(interruption.data(), O_CLOEXEC | O_NONBLOCK) != 0)
+        return complain("pipe", errno), false;
+    struct sigaction action{};
+    action.sa_handler = interrupt;   // without SA_RESTART: a write that blocks ends, too
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, nullptr);
+    sigaction(SIGTERM, &action, nullptr);
+    return true;
+}
+
+int run_monitor(const Invocation& invocation, KeyChannel& channel, Output& out)
+{
+    MonitorOptions options;
+    options.pid = invocation.runner.pid;
+    options.raw_time = invocation.raw_time;
+    options.hex = invocation.runner.hex;
+    options.one_line = invocation.runner.one_line;
+    options.json = invocation.runner.json;
+    options.with = invocation.runner.with;
+    options.now = [] {
+        const auto now = std::chrono::system_clock::now().time_since_epoch();
+        return std::chrono::duration_cast<std::chrono::microseconds>(now).count();
+    };
+    options.stopped = [] { return interrupted != 0; };
+    return Monitor(channel, std::move(options), out, stderr).run() ? 0 : 1;
+}
+
+// ---- tasks ----------------------------------------------------------------------------------------------------------
+
+int run(const Invocation& invocation, KeyChannel& channel, Output& out)
+{
+    if (invocation.task == Task::monitor)
+        return run_monitor(invocation, channel, out);
     Text script;
     if (invocation.task == Task::file && !read_file(invocation.file, script))
         return 1;
-    Runner runner(channel, invocation.runner, stdout, stderr);
-    switch (invocation.task) {
-    case Task::commands:
-        if (runner.greet())
-            run_standard_input(runner);
-        break;
-    case Task::file:
-        if (runner.greet())
-            runner.run(Source(invocation.file == "-" ? "stdin" : invocation.file, script.view()));
-        break;
-    case Task::dump: run_dump(runner, invocation); break;
-    case Task::flush: runner.run(Source("-F", invocation.policies ? "spdflush;" : "flush;")); break;
-    case Task::monitor: runner.monitor(invocation.raw_time); break;
-    default: break;
+    Runner runner(channel, invocation.runner, out, stderr);
+    if (runner.greet()) {
+        const Source source(script_name(invocation), script.view());
+        switch (invocation.task) {
+        case Task::commands: run_standard_input(runner); break;
+        case Task::file: invocation.atomic ? runner.run_as_one(source) : void(runner.run(source)); break;
+        case Task::dump: run_dump(runner, out, invocation); break;
+        case Task::flush: runner.run(invocation.policies ? Verb::spd_flush : Verb::flush); break;
+        default: break;
+        }
     }
     return exit_status(invocation, runner.refused(), runner.unreadable(), runner.lost());
+}
+
+// --check: no host is asked.
+int check(const Invocation& invocation)
+{
+    Text script;
+    if (!read_file(invocation.file, script))
+        return 1;
+    const Source source(script_name(invocation), script.view());
+    const auto report = check_script(source, invocation.runner.parse);
+    struct Line {
+        const Diagnostic* diagnostic;
+        bool error;
+    };
+    std::vector<Line> lines;
+    for (const auto& error : report.errors)
+        lines.push_back({&error, true});
+    for (const auto& warning : report.warnings)
+        lines.push_back({&warning, false});
+    std::ranges::stable_sort(lines, {}, [](const Line& line) { return line.diagnostic->offset; });
+    for (const auto& [diagnostic, error] : lines) {
+        const char* kind = !error                                            ? "warning: "
+                           : diagnostic->kind == Diagnostic::Kind::syntax    ? "syntax error: "
+                                                                             : "";
+        std::fprintf(stderr, "setkey: %s: %s%s\n", source.where(diagnostic->offset).c_str(), kind,
+                     diagnostic->text.c_str());
+    }
+    if (invocation.runner.verbose)
+        std::printf("%zu commands, %zu errors, %zu warnings\n", report.commands, report.errors.size(),
+                    report.warnings.size());
+    return report.errors.empty() ? 0 : 1;
 }
 
 // A key socket of the host. Empty: told.
@@ -168,29 +255,61 @@ std::optional<FdChannel> open_channel(const std::string& socket)
     latchkey_host_close(host);
     if (fd < 0)
         return complain(std::string(shown) + ": key socket", error), std::nullopt;
-    return std::optional<FdChannel>(std::in_place, fd);
+    return std::optional<FdChannel>(std::in_place, fd, interruption[0]);
+}
+
+// One saved record, in the way that the monitor shows it.
+void show_record(Output& out, const RunnerOptions& options, Bytes record)
+{
+    if (options.json) {
+        append_json_record(out.text, record, -1, options.with);
+        out.text += '\n';
+    } else if (options.one_line) {
+        append_summary(out.text, record);
+    } else {
+        append_record(out.text, record);
+        if (options.hex)
+            append_hex_dump(out.text, record);
+    }
+    out.flush_if_large();
 }
 
 // Records as they were saved from a key socket, one after the other.
-int show_file(const Invocation& invocation)
+bool show_file(const std::string& name, Output& out, const RunnerOptions& options)
 {
     Text text;
-    if (!read_file(invocation.file, text))
-        return 1;
-    std::vector<std::uint8_t> bytes(text.view().begin(), text.view().end());
-    std::string out;
+    if (!read_file(name, text))
+        return false;
+    const std::vector<std::uint8_t> bytes(text.view().begin(), text.view().end());
+    if (const auto header = peek_header(bytes); !bytes.empty() && (!header || header->version != PF_KEY_V2)) {
+        std::fprintf(stderr, "setkey: %s: no PF_KEY messages are saved here; commands are read with -f\n", name.c_str());
+        return false;
+    }
     for (Bytes rest(bytes); !rest.empty();) {
         const auto header = peek_header(rest);
         const auto size = header ? std::size_t{header->units} * 8 : 0;
         const bool whole = size >= 16 && size <= rest.size();
         const auto record = whole ? rest.first(size) : rest;
-        append_record(out, record);
-        if (invocation.runner.hex)
-            append_hex_dump(out, record);
+        show_record(out, options, record);
         rest = rest.subspan(record.size());
     }
-    std::fwrite(out.data(), 1, out.size(), stdout);
-    return 0;
+    out.flush();
+    return true;
+}
+
+int show_files(const Invocation& invocation, Output& out)
+{
+    bool all = true;
+    for (const auto& file : invocation.files)
+        all = show_file(file, out, invocation.runner) && all;
+    return all ? 0 : 1;
+}
+
+// A full disk, or a reader that is gone.
+int written(int status, const Output& out)
+{
+    const bool lost = out.error() != 0 && interrupted == 0;
+    return lost ? complain("standard output", out.error()) : status;
 }
 
 }  // namespace
@@ -206,10 +325,15 @@ int main(int argc, char** argv)
         return std::fputs(usage().c_str(), stdout) < 0;
     if (invocation->task == Task::version)
         return std::puts("setkey (Latchkey) " LATCHKEY_VERSION) < 0;
+    if (invocation->task == Task::check)
+        return check(*invocation);
+    Output out(stdout);
     if (invocation->task == Task::show)
-        return show_file(*invocation);
+        return written(show_files(*invocation, out), out);
     invocation->runner.pid = static_cast<std::uint32_t>(getpid());
     invocation->runner.now = [] { return static_cast<std::int64_t>(std::time(nullptr)); };
+    if (invocation->task == Task::monitor && !catch_interrupts())
+        return 1;
     auto channel = open_channel(invocation->socket);
-    return channel ? run(*invocation, *channel) : 1;
+    return channel ? written(run(*invocation, *channel, out), out) : 1;
 }

@@ -6,6 +6,7 @@
 
 #include <expected>
 #include <string>
+#include <vector>
 
 namespace latchkey::setkey {
 
@@ -17,15 +18,20 @@ enum class Task : std::uint8_t {
     dump,       // -D
     flush,      // -F
     monitor,    // -x
-    show,       // FILE: records that were saved
+    show,       // FILE ...: records that were saved
+    check,      // --check, -n: no host is asked
 };
 
 struct Invocation {
     Task task = Task::help;
-    std::string file;           // of -f and of `show`
+    std::string file;           // of -f, -c (as -) and --check
+    std::vector<std::string> files;   // of `show`
     std::string socket;         // --socket; empty: the default host
     bool policies = false;      // -P
     bool raw_time = false;      // -xx
+    bool interfaces = false;    // -t: policies of interfaces only
+    bool atomic = false;        // --atomic
+    bool check = false;         // --check
     std::optional<bool> strict; // --strict, --no-strict; nothing: as the task has it
     RunnerOptions runner;
 };

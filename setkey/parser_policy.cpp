@@ -5,6 +5,7 @@
 
 #include "pfkey/policy_string.hpp"
 #include "setkey/protocols.hpp"
+#include "setkey/suggest.hpp"
 #include "setkey/words.hpp"
 
 #include <cctype>
@@ -15,48 +16,51 @@ PolicySpec Parser::policy_command()
 {
     PolicySpec spec;
     family_options();
-    if (const auto at = token().offset; accept("tagged")) {
-        if (token().kind != TokenKind::quoted) {
-            expected("a tag in quotes");
-            return spec;
-        }
-        lexer_.next();
-        if (accept("-P"))
-            lexer_.raw_until(';');
-        else
-            expected("-P");
-        fail(at, "'tagged' is not supported: this host has no packet tags", Diagnostic::Kind::refused);
+    if (token().is("tagged")) {
+        tagged_policy(spec);
         return spec;
     }
     spec.source = selector_end();
-    const auto destination_at = token().offset;
     spec.destination = selector_end();
-    check_families(spec.source.addresses, spec.destination.addresses, destination_at);
+    check_families(spec.source.addresses, spec.destination.addresses, spec.destination.offset);
     upper(spec);
-    if (!failed() && token().is("-ctx"))
-        security_context();
-    if (!accept("-P"))
-        expected("-P and a policy");
-    spec.policy = policy();
+    while (!failed() && token().is_word() && !token().is("-P"))
+        if (token().is("-ctx"))
+            security_context(lexer_.next().offset);
+        else if (token().is("-hwif"))
+            hardware_interface(lexer_.next().offset);
+        else
+            expected("-P and a policy");
+    policy(spec);
     return spec;
+}
+
+// tagged "TAG" -P POLICY (KAME: packets that a packet filter marked)
+void Parser::tagged_policy(PolicySpec& spec)
+{
+    const auto at = lexer_.next().offset;
+    if (token().kind != TokenKind::quoted)
+        return expected("a tag in quotes");
+    lexer_.next();
+    policy(spec);
+    refuse(at, "'tagged' is not supported by this stack: it has no packet tags");
 }
 
 // ADDRESS[/LENGTH][PORT]
 SelectorEnd Parser::selector_end()
 {
     SelectorEnd end;
-    end.addresses = addresses();
+    end.offset = token().offset;
+    end.addresses = {one_address("a policy")};
+    const auto& address = end.addresses.front().address;
     if (const auto at = token().offset; accept('/')) {
         const auto length = number("a prefix length", 128);
-        for (const auto& endpoint : end.addresses)
-            if (length > endpoint.address.bits())
-                fail(at, "/" + std::to_string(length) + " is too long: " + endpoint.address.text() + " has " +
-                             std::to_string(endpoint.address.bits()) + " bits");
+        if (!failed() && length > address.bits())
+            fail(at, "/" + std::to_string(length) + " is too long: " + address.text() + " has " +
+                         std::to_string(address.bits()) + " bits");
         end.prefix_length = static_cast<std::uint8_t>(length);
     }
-    const auto port = optional_port();
-    for (auto& endpoint : end.addresses)
-        endpoint.port = port;
+    end.addresses.front().port = optional_port();
     return end;
 }
 
@@ -104,6 +108,7 @@ void Parser::upper(PolicySpec& spec)
     if (failed())
         return;
     const auto word = token();
+    spec.protocol_at = word.offset;
     const auto name = word.is_word() ? lower(word.text) : std::string();
     if (const auto value = decimal(name); value && *value <= 255) {
         spec.protocol = static_cast<std::uint8_t>(*value);
@@ -167,24 +172,79 @@ std::string without_comments(std::string_view text)
     return out;
 }
 
+// What the policy grammar expects it names like this: "an action (discard, none or ipsec)".
+std::vector<std::string_view> words_in_brackets(std::string_view expected)
+{
+    std::vector<std::string_view> out;
+    const auto open = expected.find('('), close = expected.find(')');
+    if (open == expected.npos || close == expected.npos || close < open)
+        return out;
+    for (auto rest = expected.substr(open + 1, close - open - 1); !rest.empty();) {
+        const auto end = std::min(rest.find_first_of(", "), rest.size());
+        if (const auto word = rest.substr(0, end); !word.empty() && word != "or" && word != "a")
+            out.push_back(word);
+        rest.remove_prefix(std::min(rest.size(), end + 1));
+    }
+    return out;
+}
+
+std::string_view first_word(std::string_view text)
+{
+    return text.substr(0, text.find_first_of("/:[ "));
+}
+
+// Where an option stands between blanks; the size of the text if it does not.
+std::size_t find_option(std::string_view text, std::string_view option)
+{
+    const auto at = text.find(option);
+    const auto blank = [&](std::size_t i) {
+        return i >= text.size() || std::isspace(static_cast<unsigned char>(text[i])) != 0;
+    };
+    return at != text.npos && at != 0 && blank(at - 1) && blank(at + option.size()) ? at : text.size();
+}
+
+bool is_more_than_a_word(std::string_view text)
+{
+    constexpr std::string_view blanks = " \t\r\n\f\v";
+    const auto word = text.find_first_not_of(blanks);
+    const auto gap = text.find_first_of(blanks, word);
+    return text.find_first_not_of(blanks, gap) != text.npos;
+}
+
 }  // namespace
 
-PolicyExt Parser::policy()
+void Parser::policy(PolicySpec& spec)
 {
-    if (failed())
-        return {};
-    const auto raw = lexer_.raw_until(';');
-    const bool commented = raw.text.find('#') != raw.text.npos;
-    auto parsed = commented ? parse_policy_string(without_comments(raw.text)) : parse_policy_string(raw.text);
+    if (!accept("-P"))
+        return expected("-P and a policy");
+    spec.policy_at = token().offset;
+    const auto text = policy_text();
+    auto parsed = parse_policy_string(text);
     if (!parsed) {
         const auto& error = parsed.error();
-        const auto found = error.found.empty() ? (token().is(';') ? "';'" : "the end of the input")
-                                               : shown({TokenKind::word, error.found, 0});
-        fail(raw.offset + error.column - 1, "expected " + std::string(error.expected) + ", got " + found,
-             Diagnostic::Kind::syntax);
-        return {};
+        const auto found = error.found.empty() ? shown(token()) : shown({TokenKind::word, error.found, 0});
+        return fail(spec.policy_at + error.column - 1,
+                    "expected " + std::string(error.expected) + ", got " + found +
+                        did_you_mean(first_word(error.found), words_in_brackets(error.expected)),
+                    Diagnostic::Kind::syntax);
     }
-    return std::move(*parsed);
+    spec.policy = std::move(*parsed);
+    spec.has_action = is_more_than_a_word(text);
+    if (token().is("-hwif"))   // FreeBSD has it behind the policy
+        hardware_interface(lexer_.next().offset);
+}
+
+// The text behind -P, up to the ';'. If that is missing, the text ends where a line begins with the next command.
+std::string Parser::policy_text()
+{
+    const auto raw = lexer_.raw_until(';');
+    auto text = without_comments(raw.text);
+    const auto end = std::min(next_command_line(text), find_option(text, "-hwif"));
+    if (end < text.size()) {
+        text.resize(end);
+        lexer_.seek(raw.offset + end);
+    }
+    return text;
 }
 
 }  // namespace latchkey::setkey

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // -v and -x: a record field by field, in the manner of kdebug_sadb(). What is no proper message is shown as far as it
 // can be read.
+#include "pfkey/tables.hpp"
 #include "setkey/print.hpp"
 #include "setkey/text.hpp"
 
 #include <array>
 #include <cinttypes>
+#include <concepts>
+#include <type_traits>
 
 namespace latchkey::setkey {
 
@@ -38,9 +41,7 @@ void append_text(std::string& out, const KeyExt& key)
 void append_text(std::string& out, const IdentityExt& identity)
 {
     put(out, "sadb_ident{ type=%u id=%llu\n  '", identity.type, wide(identity.id));
-    for (const char c : identity.text)
-        out += c >= 0x20 && c < 0x7f ? c : '.';
-    out += "' }\n";
+    out += printable(identity.text) + "' }\n";
 }
 
 void append_text(std::string& out, const ProposalExt& proposal)
@@ -84,30 +85,36 @@ void append_text(std::string& out, const PolicyExt& policy)
     }
 }
 
-void append_text(std::string& out, std::uint8_t natt_type)
+// The others are a number, a text or bytes that PF_KEY carries without looking.
+template <class Row, std::unsigned_integral Number>
+void append_value(std::string& out, const Row& row, Number number)
 {
-    put(out, "sadb_x_nat_t_type{ type=%u }\n", natt_type);
+    if constexpr (std::is_same_v<typename Row::Codec, formats::NattTypeFormat>)
+        put(out, "sadb_x_nat_t_type{ type=%u }\n", number);
+    else if constexpr (std::is_same_v<typename Row::Codec, formats::PortFormat>)
+        put(out, "sadb_x_nat_t_port{ port=%u }\n", number);
+    else
+        put(out, "%.*s{ %llu }\n", static_cast<int>(row.name.size()), row.name.data(), wide(number));
 }
 
-void append_text(std::string& out, std::uint16_t natt_port)
+void append_value(std::string& out, const auto& row, std::string_view text)
 {
-    put(out, "sadb_x_nat_t_port{ port=%u }\n", natt_port);
+    out.append(row.name).append("{ '").append(printable(text)).append("' }\n");
+}
+
+void append_value(std::string& out, const auto& row, Bytes opaque)
+{
+    put(out, "%.*s{ %zu bytes }\n", static_cast<int>(row.name.size()), row.name.data(), opaque.size());
+}
+
+template <class Value>
+    requires requires(std::string& out, const Value& value) { append_text(out, value); }
+void append_value(std::string& out, const auto&, const Value& value)
+{
+    append_text(out, value);
 }
 
 // One extension alone: wrapped as a message of its own, so that the codec reads it.
-template <class... Member> bool append_first(std::string& out, const Message& m, Member... member)
-{
-    bool done = false;
-    const auto one = [&](const auto& value) {
-        if (value && !done) {
-            append_text(out, *value);
-            done = true;
-        }
-    };
-    (one(m.*member), ...);
-    return done;
-}
-
 void append_extension(std::string& out, Bytes header, Bytes extension)
 {
     std::vector<std::uint8_t> alone(header.begin(), header.end());
@@ -118,12 +125,11 @@ void append_extension(std::string& out, Bytes header, Bytes extension)
         out.append("malformed: ").append(message.error().reason).append("\n");
         return;
     }
-    append_first(out, *message, &Message::sa, &Message::current, &Message::hard, &Message::soft, &Message::source,
-                 &Message::destination, &Message::proxy, &Message::auth_key, &Message::cipher_key,
-                 &Message::source_identity, &Message::destination_identity, &Message::proposal,
-                 &Message::supported_auth, &Message::supported_encrypt, &Message::spi_range, &Message::policy,
-                 &Message::sa2, &Message::natt_type, &Message::natt_source_port, &Message::natt_destination_port,
-                 &Message::natt_original);
+    const auto show = [&](const auto& row) {
+        if ((*message).*row.member)
+            append_value(out, row, *((*message).*row.member));
+    };
+    std::apply([&](const auto&... row) { (show(row), ...); }, extensions);
 }
 
 }  // namespace
@@ -131,12 +137,8 @@ void append_extension(std::string& out, Bytes header, Bytes extension)
 void append_record(std::string& out, Bytes record)
 {
     constexpr std::size_t header_size = 16;
-    auto header = peek_header(record);
-    // What X_PROMISC wraps is shown in its place.
-    while (header && header->type == SADB_X_PROMISC && record.size() > header_size) {
-        record = record.subspan(header_size);
-        header = peek_header(record);
-    }
+    record = unwrapped(record);
+    const auto header = peek_header(record);
     if (!header)
         return put(out, "a record of %zu bytes is no PF_KEY message\n", record.size());
     put(out, "sadb_msg{ version=%u type=%u errno=%u satype=%u\n  len=%u reserved=0 seq=%" PRIu32 " pid=%" PRIu32 " }\n",
@@ -158,9 +160,13 @@ void append_record(std::string& out, Bytes record)
 
 void append_hex_dump(std::string& out, Bytes record)
 {
-    for (std::size_t i = 0; i < record.size(); ++i)
-        put(out, "%s%02x", i == 0 ? "" : i % 32 == 0 ? "\n" : i % 4 == 0 ? " " : "", record[i]);
-    out += '\n';
+    constexpr std::size_t width = 16;
+    for (std::size_t at = 0; at < record.size(); at += width) {
+        put(out, "%08zx: ", at);
+        for (const auto byte : record.subspan(at, std::min(width, record.size() - at)))
+            put(out, "%02x ", byte);
+        out += '\n';
+    }
 }
 
 }  // namespace latchkey::setkey

@@ -18,41 +18,64 @@ struct UpperProtocol {
     std::string_view aliases;   // separated by one space
 };
 
+// Numbers and names as IANA assigned them; the ones that scripts name most stand first.
 inline constexpr UpperProtocol upper_protocols[] = {
-    {0, "ip", "hopopt"},
+    {255, "255", "any"},   // a wild card, not a protocol: traditionally printed as a number
+    {6, "tcp", ""},
+    {17, "udp", ""},
     {1, "icmp", ""},
+    {58, "ipv6-icmp", "icmp6 icmpv6"},
+    {47, "gre", ""},
+    {0, "ip", "hopopt"},
     {2, "igmp", ""},
     {3, "ggp", ""},
     {4, "ipencap", "ip4 ipv4 ip-encap"},
-    {6, "tcp", ""},
+    {5, "st", ""},
     {8, "egp", ""},
     {9, "igp", ""},
-    {17, "udp", ""},
+    {12, "pup", ""},
+    {20, "hmp", ""},
+    {22, "xns-idp", ""},
     {27, "rdp", ""},
+    {29, "iso-tp4", ""},
     {33, "dccp", ""},
+    {36, "xtp", ""},
+    {37, "ddp", ""},
+    {38, "idpr-cmtp", ""},
     {41, "ipv6", "ip6"},
     {43, "ipv6-route", ""},
     {44, "ipv6-frag", ""},
+    {45, "idrp", ""},
     {46, "rsvp", ""},
-    {47, "gre", ""},
     {50, "esp", "ipsec-esp"},
     {51, "ah", "ipsec-ah"},
-    {58, "ipv6-icmp", "icmp6 icmpv6"},
+    {55, "mobile", ""},
+    {57, "skip", ""},
     {59, "ipv6-nonxt", ""},
     {60, "ipv6-opts", ""},
+    {73, "rspf", "cphb"},
+    {81, "vmtp", ""},
+    {88, "eigrp", ""},
     {89, "ospf", "ospfigp"},
+    {93, "ax.25", ""},
     {94, "ipip", ""},
     {97, "etherip", ""},
     {98, "encap", ""},
     {103, "pim", ""},
     {108, "ipcomp", ""},
-    {112, "vrrp", ""},
+    {112, "vrrp", "carp"},
     {115, "l2tp", ""},
+    {124, "isis", ""},
     {132, "sctp", ""},
+    {133, "fc", ""},
     {135, "mobility-header", "mh"},
     {136, "udplite", ""},
     {137, "mpls-in-ip", ""},
-    {255, "255", "any"},   // a wild card, not a protocol: traditionally printed as a number
+    {138, "manet", ""},
+    {139, "hip", ""},
+    {140, "shim6", ""},
+    {141, "wesp", ""},
+    {142, "rohc", ""},
 };
 
 constexpr std::optional<std::uint8_t> upper_protocol(std::string_view word)
@@ -78,5 +101,13 @@ constexpr bool has_type_and_code(std::uint8_t protocol)
 }
 
 inline constexpr std::uint8_t gre = 47;   // its selectors have a 32-bit key in the place of the two ports
+
+// `any` may have them: such a rule is for the protocols that do.
+constexpr bool carries_ports(std::uint8_t protocol)
+{
+    constexpr std::uint8_t dccp = 33, sctp = 132, udplite = 136;
+    return protocol == ip_proto::tcp || protocol == ip_proto::udp || protocol == sctp || protocol == udplite ||
+           protocol == dccp || protocol == ip_proto::any;
+}
 
 }  // namespace latchkey::setkey

@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // Runs a script against a key socket: parses, builds, sends, and tells what came back. Requests are pipelined: up to
 // `window` are under way, each answer finds its request by sadb_msg_seq, and a refusal is told at its own line. Dumps
-// wait for what is before them. main.cpp owns one Runner.
+// wait for what is before them. With --atomic the host keeps what it is sent until all of it is there. main.cpp owns
+// one Runner.
 #pragma once
 
 #include "setkey/build.hpp"
 #include "setkey/channel.hpp"
+#include "setkey/json.hpp"
+#include "setkey/output.hpp"
 #include "setkey/parser.hpp"
 #include "setkey/print.hpp"
 
 #include <bitset>
 #include <cstdio>
 #include <deque>
+#include <set>
 
 namespace latchkey::setkey {
 
@@ -30,6 +34,9 @@ struct RunnerOptions {
     bool ports = false;                  // -p
     bool dead = false;                   // -a: dump dead SAs as well
     bool brief = false;                  // -l: one line per SA
+    bool one_line = false;               // --oneline
+    bool json = false;                   // --json, for dumps
+    JsonOptions with;                    // --keys
     bool hide_socket_policies = false;   // -N
     std::chrono::milliseconds patience{10'000};   // how long an answer may take
     std::function<std::int64_t()> now;   // seconds since 1970
@@ -37,14 +44,18 @@ struct RunnerOptions {
 
 class Runner {
 public:
-    Runner(KeyChannel& channel, RunnerOptions options, std::FILE* out, std::FILE* err);
+    Runner(KeyChannel& channel, RunnerOptions options, Output& out, std::FILE* err);
 
     // REGISTER for no SA type: is there a host, and what does it offer? False: there is none, as told on err.
     bool greet();
     // Every command of the source. False: stop reading (exit, or the host is gone).
     bool run(const Source& source);
-    // -x: everything that any key socket sends or receives, with the time, until the host is gone.
-    void monitor(bool raw_time);
+    // --atomic: all commands of the source or none. Counts as one refusal if it is none.
+    void run_as_one(const Source& source);
+    // -D and -F: a command without a script.
+    bool run(Verb table_command);
+    // -DPt: what a host without policies of interfaces answers.
+    void show_nothing(Verb dump);
 
     std::size_t refused() const { return refused_; }          // commands that the host turned down
     std::size_t unreadable() const { return unreadable_; }    // commands that could not be parsed
@@ -58,6 +69,7 @@ private:
         std::uint32_t seq = 0;
         std::uint8_t type = 0;
         bool copy = false;                      // of an `in` policy, for forwarded packets
+        bool attempt = false;                   // we can do without: a refusal is not told
         Verb verb = Verb::quit;
         std::size_t offset = 0;
         AddressExt source, destination;
@@ -69,38 +81,74 @@ private:
         std::string text() const;
     };
 
+    // A message of a batch: no more of it is remembered, a file may hold many.
+    struct Kept {
+        std::size_t offset = 0;                 // of its command
+        std::size_t nth = 0;                    // among the messages of the command
+        std::size_t number = 0;                 // among those of the source
+    };
+    // What went wrong with one.
+    struct BatchFailure {
+        std::uint32_t seq = 0;
+        int error = 0;
+        std::string reason;
+    };
+
     void parse_error(const Diagnostic& error);
-    void submit(const Command& command, const Message& message, bool copy);
-    bool transmit();
+    void execute(const Command& command);
+    Pending pending_for(const Command& command, const Message& message, bool copy) const;
+    std::uint32_t take_seq();
+    void submit(Pending request, const Message& message);
+    bool ask_for(const Message& request, bool attempt);
+    int transmit(const Message& message, std::uint32_t seq);
     bool receive(std::chrono::milliseconds wait);
     void drain(std::size_t allowed);
     void answer(Bytes record);
     bool settle(const Pending& request, const MessageHeader& header, Bytes record);
     void show(const Pending& request, Bytes record);
-    void refuse(const Pending& request, int error);
+    void show_entry(const Pending& request, const Message& message);
+    void refuse(const Pending& request, int error, Bytes record);
+    static std::string reason_in(Bytes record);
+    std::string refusal_text(const Pending& request, int error, const std::string& reason) const;
     void empty_table(const Pending& request);
+    void open_list(Verb dump);
+    void close_list();
     std::string missing_algorithm(const Pending& request) const;
+
+    // runner_batch.cpp
+    bool fits_a_batch(const Source& source);
+    bool try_batch(const Source& source, std::set<std::size_t>& left_out);
+    bool control_batch(std::uint8_t what);
+    void send_batch(const Source& source, const std::set<std::size_t>& left_out);
+    void keep(const Message& message, const Kept& place);
+    void batch_answer(const MessageHeader& header, Bytes record);
+    std::optional<Pending> failed_request(const Source& source) const;
+    void tell_of_the_whole(const std::string& text);
 
     void tell(std::size_t offset, const std::string& text);
     void lose(const std::string& text);
     void trace(Bytes record);
-    void write_text();
     PrintOptions print_options() const;
 
     KeyChannel& channel_;
     RunnerOptions options_;
-    std::FILE* out_;
+    Output& out_;
     std::FILE* err_;
     const Source* source_ = nullptr;
     std::deque<Pending> pending_;
     std::vector<std::uint8_t> outgoing_, incoming_;
-    std::string text_;                   // for out_, written in large pieces
     std::uint32_t next_seq_;
     std::bitset<256> offered_ciphers_, offered_auths_;
     bool greeted_ = false;
+    bool list_begun_ = false;            // --json: the next entry is not the first
     std::size_t progress_ = 0;           // answers so far
     std::size_t refused_ = 0, unreadable_ = 0;
     bool lost_ = false;
+
+    std::vector<Kept> kept_;             // what the host keeps for us, in the order of the seqs
+    std::uint32_t first_kept_ = 0;       // seq
+    std::optional<BatchFailure> failure_;
+    int batch_error_ = 0;                // of the last begin or commit
 };
 
 }  // namespace latchkey::setkey

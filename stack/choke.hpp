@@ -10,6 +10,7 @@
 #include "stack/walk.hpp"
 
 #include <deque>
+#include <functional>
 #include <memory>
 #include <unordered_map>
 #include <vector>
@@ -25,6 +26,7 @@ public:
     Choke& operator=(const Choke&) = delete;
 
     bool forwarding = false;
+    std::function<void(Drop, const Packet&)> on_drop;   // for the log; empty: nobody listens
     Time now{0};                                        // set by the host before every entry
 
     // ---- from the wire, and from the loop top --------------------------------------------------------------------
@@ -80,11 +82,13 @@ private:
         std::size_t refragment = 0;       // size of its largest fragment
         std::uint32_t refragment_id = 0;
         bool only_protected = false;      // never in clear: it tells about a packet that came protected
+        bool sealed = false;              // by the walk
     };
 
     void ingress(Queued q);
     void deliver(Queued& q);
     void learn_path_mtu(const Interface& in, Bytes bytes, const Packet& packet);
+    bool knows_sa(Bytes quoted, const Address& destination) const;
     struct Fragmented {                   // what a datagram came as
         std::size_t largest = 0;
         std::uint32_t id = 0;
@@ -117,7 +121,12 @@ private:
     static bool is_icmp_error(const Packet& packet);
     std::size_t path_mtu(const Interface& by, const Address& destination) const;
     Interface* interface_of(const netif* n) const;
-    void drop(Drop why) { walk_.counters.count(why); }
+    void drop(Drop why, const Packet& packet = {})   // none: it could not be read
+    {
+        walk_.counters.count(why);
+        if (on_drop)
+            on_drop(why, packet);
+    }
 
     Engine& engine_;
     Walk& walk_;

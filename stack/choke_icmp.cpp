@@ -13,26 +13,43 @@ constexpr std::size_t smallest_v4_mtu = 576, smallest_v6_mtu = 1280;
 constexpr std::uint8_t echo_reply = 0, echo_request = 8, first_v6_query = 128;
 constexpr std::uint8_t v4_unreachable = 3, v4_fragmentation_needed = 4, v6_too_big = 2;
 
-// Over the whole message, its checksum field included: 0 if that is right; with the field zero, what belongs there.
 std::uint16_t icmp_checksum(Bytes message, const Address& source, const Address& destination)
 {
-    std::uint32_t sum = 0;
-    const auto add = [&sum](Bytes part) {
-        for (std::size_t i = 0; i < part.size(); i += 2)
-            sum += i + 1 < part.size() ? wire::field<std::uint16_t>(part, i) : part[i] * 256u;
-    };
-    add(message);
-    if (source.is_v6()) {  // RFC 4443 §2.3: with a pseudo-header
-        add(source.bytes());
-        add(destination.bytes());
-        sum += static_cast<std::uint32_t>(message.size()) + ip_proto::icmpv6;
-    }
-    while ((sum >> 16) != 0)
-        sum = (sum & 0xffff) + (sum >> 16);
-    return static_cast<std::uint16_t>(~sum);
+    return source.is_v6() ? upper_checksum(message, source, destination, ip_proto::icmpv6) : plain_checksum(message);
+}
+
+Address quoted_source(Bytes quoted)
+{
+    return (quoted[0] >> 4) == 4 ? Address::v4(quoted.subspan<12, 4>()) : Address::v6(quoted.subspan<8, 16>());
+}
+
+Address quoted_destination(Bytes quoted)
+{
+    return (quoted[0] >> 4) == 4 ? Address::v4(quoted.subspan<16, 4>()) : Address::v6(quoted.subspan<24, 16>());
 }
 
 }  // namespace
+
+// A quoted ESP, AH or IPComp packet, also in UDP, must be of an SA that exists.
+bool Choke::knows_sa(Bytes quoted, const Address& destination) const
+{
+    const bool v4 = destination.is_v4();
+    auto protocol = quoted[v4 ? 9 : 6];
+    auto rest = quoted.subspan(v4 ? 20 : 40);
+    if (protocol == ip_proto::udp && rest.size() >= 12 && engine_.encapsulates(wire::field<std::uint16_t>(rest, 0)) &&
+        wire::field<std::uint32_t>(rest, 8) != 0) {
+        protocol = ip_proto::esp;
+        rest = rest.subspan(8);
+    }
+    if (!is_transform(protocol))
+        return true;
+    const std::size_t spi_at = protocol == ip_proto::ah ? 4 : 0;
+    if (rest.size() < spi_at + 4)
+        return false;
+    if (protocol == ip_proto::ipcomp)   // a well-known CPI names no SA
+        return engine_.sad().any_between(protocol, quoted_source(quoted), destination) != nullptr;
+    return engine_.inbound(protocol, destination, wire::field<std::uint32_t>(rest, spi_at)) != nullptr;
+}
 
 // Whatever is not known to be a query counts as one.
 bool Choke::is_icmp_error(const Packet& packet)
@@ -85,16 +102,16 @@ void Choke::send_icmp_error(const Queued& about, const Packet& packet, const Icm
         return;
     Egress e;
     e.whole = p.get();
-    e.only_protected = !about.history.entries().empty();
+    e.only_protected = about.history.secured();
     if (const auto why = dispatch(e, *parsed); why != Drop::none)
-        drop(why);
+        drop(why, *parsed);
 }
 
 // The interface that the packet came in by speaks (RFC 1812 §4.3.2.4). But the error quotes the packet: what came
 // protected must not go back in clear, so then it is an address of ours from which policy protects it, or none.
 const Address* Choke::icmp_source(const Queued& about, const Packet& packet, const IcmpError& error)
 {
-    if (about.history.entries().empty())
+    if (!about.history.secured())
         return about.in->source_for(packet.family);
     const bool v4 = packet.family == Family::v4;
     Flow flow;
@@ -123,8 +140,8 @@ bool Choke::icmp_allowed()
 }
 
 // Packet too big, and fragmentation needed (RFC 8201, RFC 1191): about a packet that this host has sent. Less than
-// every link must carry is not believed, so a forged message costs little (RFC 4301 §8.2.1); one about ESP must know
-// the SPI.
+// every link must carry is not believed, so a forged message costs little (RFC 4301 §8.2.1); one about a protected
+// packet must know its SA.
 void Choke::learn_path_mtu(const Interface& in, Bytes bytes, const Packet& packet)
 {
     const bool v4 = packet.family == Family::v4;
@@ -137,13 +154,10 @@ void Choke::learn_path_mtu(const Interface& in, Bytes bytes, const Packet& packe
     const auto quoted = message.subspan(8);
     if ((quoted[0] >> 4) != (v4 ? 4 : 6) || icmp_checksum(message, packet.source, packet.destination) != 0)
         return;
-    const auto source = v4 ? Address::v4(quoted.subspan<12, 4>()) : Address::v6(quoted.subspan<8, 16>());
-    const auto destination = v4 ? Address::v4(quoted.subspan<16, 4>()) : Address::v6(quoted.subspan<24, 16>());
+    const auto source = quoted_source(quoted), destination = quoted_destination(quoted);
     if (!is_local(in, source) || destination.is_multicast())
         return;
-    if (quoted[v4 ? 9 : 6] == ip_proto::esp &&
-        (quoted.size() < head + 4 ||
-         engine_.inbound(ip_proto::esp, destination, wire::field<std::uint32_t>(quoted, head)) == nullptr))
+    if (!knows_sa(quoted, destination))
         return;
     const auto told = v4 ? wire::field<std::uint16_t>(message, 6) : wire::field<std::uint32_t>(message, 4);
     if (path_mtus_.learn(destination, std::max<std::size_t>(told, v4 ? smallest_v4_mtu : smallest_v6_mtu), now))

@@ -20,16 +20,6 @@ constexpr std::size_t ethernet_header = 14;
 constexpr std::size_t shortest_arp = 42;          // lwIP reads a whole ARP header without asking (reference §7.2)
 constexpr std::uint16_t type_ipv4 = 0x0800, type_arp = 0x0806, type_ipv6 = 0x86dd;
 
-bool checksum_ok(Bytes header)
-{
-    std::uint32_t sum = 0;
-    for (std::size_t i = 0; i + 1 < header.size(); i += 2)
-        sum += wire::field<std::uint16_t>(header, i);
-    while ((sum >> 16) != 0)
-        sum = (sum & 0xffff) + (sum >> 16);
-    return sum == 0xffff;
-}
-
 // Addresses that never come from a wire (RFC 1122 §3.2.1.3, RFC 4291 §2.5.3).
 bool martian(const Packet& packet)
 {
@@ -76,7 +66,7 @@ bool Choke::run(unsigned budget)
             continue;
         // Nothing came: asking again for every packet would keep a key manager that refuses busy.
         if (const auto missing = walk_.missing(parsed->flow, now); missing != 0 && missing >= held.missing) {
-            drop(Drop::out_no_sa);
+            drop(Drop::out_no_sa, *parsed);
             continue;
         }
         Egress e;
@@ -87,7 +77,7 @@ bool Choke::run(unsigned budget)
         e.refragment = held.refragment;
         e.refragment_id = held.refragment_id;
         if (const auto why = dispatch(e, *parsed); why != Drop::none)
-            drop(why);
+            drop(why, *parsed);
     }
     for (; budget > 0 && !queue_.empty(); --budget) {
         auto q = std::move(queue_.front());
@@ -111,14 +101,14 @@ void Choke::ingress(Queued q)
         return drop(parsed.error());
     Packet packet = *parsed;
     q.packet.narrow(0, packet.total);
-    if (packet.family == Family::v4 && !checksum_ok(q.packet.bytes().first((q.packet.bytes()[0] & 0x0fu) * 4u)))
-        return drop(Drop::in_malformed);
+    if (packet.family == Family::v4 && plain_checksum(q.packet.bytes().first((q.packet.bytes()[0] & 0x0fu) * 4u)) != 0)
+        return drop(Drop::in_malformed, packet);
     if (!q.history.loopback() && martian(packet))
-        return drop(Drop::in_malformed);
+        return drop(Drop::in_malformed, packet);
 
     const bool local = is_local(*q.in, packet.destination);
     if (!local && !forwarding)
-        return drop(Drop::in_not_local);
+        return drop(Drop::in_not_local, packet);
     Fragmented came_as;
     const bool atomic = packet.fragment_header != 0 && !packet.is_fragment;   // RFC 6946: whole, but for the header
     if ((packet.is_fragment || (atomic && local)) && (local || transit_needs_whole()) && !reassemble(q, packet, came_as))
@@ -126,16 +116,16 @@ void Choke::ingress(Queued q)
     if (!local)
         return forward(q, packet, came_as);
 
-    if (packet.protocol == ip_proto::esp) {
-        const auto why = walk_.open(q.packet, packet, q.history, now);
+    if (const auto wrapping = walk_.wrapping(q.packet.bytes(), packet); wrapping != Walk::Wrapping::none) {
+        const auto why = walk_.open(wrapping, q.packet, packet, q.history, now);
         if (why != Drop::none)
-            return drop(why);
+            return drop(why, packet);
         return enqueue(std::move(q));
     }
     const auto socket = sockets_.inbound(packet.flow);
     if (!sockets_.bypasses(socket, Direction::in))
         if (const auto why = walk_.check(Direction::in, packet, q.history, socket, now); why != Drop::none)
-            return drop(why);
+            return drop(why, packet);
     if (q.history.clear())
         ++walk_.counters.in_clear;
     if (packet.protocol == ip_proto::icmp || packet.protocol == ip_proto::icmpv6)
@@ -148,7 +138,7 @@ void Choke::deliver(Queued& q)
 {
     const bool v6 = (q.packet.bytes()[0] >> 4) == 6;
     admitted_ = q.packet.get();
-    answering_protected_ = !q.history.entries().empty();
+    answering_protected_ = q.history.secured();
     if (v6)
         ip6_input(q.packet.release(), &q.in->lwip);
     else
@@ -164,7 +154,7 @@ bool Choke::reassemble(Queued& q, Packet& packet, Fragmented& came_as)
     for (auto n = outcome.evicted; n > 0; --n)
         drop(Drop::frag_limit);
     if (outcome.drop != Drop::none)
-        drop(outcome.drop);
+        drop(outcome.drop, packet);
     if (!outcome.datagram)
         return false;
     q.packet = pool_.copy({outcome.datagram.get(), outcome.size});
@@ -206,16 +196,16 @@ void Choke::forward(Queued& q, Packet& packet, const Fragmented& came_as)
     const MutableBytes bytes = q.packet.bytes();
     if (packet.destination.is_link_local() || packet.source.is_link_local() || packet.source.is_unspecified() ||
         (q.packet.get()->flags & (PBUF_FLAG_LLBCAST | PBUF_FLAG_LLMCAST)) != 0)
-        return drop(Drop::in_not_local);
+        return drop(Drop::in_not_local, packet);
     const bool carries_ports = packet.protocol == ip_proto::tcp || packet.protocol == ip_proto::udp ||
                                packet.protocol == ip_proto::icmp || packet.protocol == ip_proto::icmpv6;
     if (carries_ports && !packet.flow.has_ports && transit_needs_whole())
-        return drop(Drop::fwd_port_fragment);
+        return drop(Drop::fwd_port_fragment, packet);
     if (const auto why = walk_.check(Direction::fwd, packet, q.history, 0, now); why != Drop::none)
-        return drop(why);
+        return drop(why, packet);
     if (packet.hop_limit <= 1) {   // after policy: what it refuses gets no answer
         send_icmp_error(q, packet, {11, 0, 3, 0, 0});
-        return drop(Drop::fwd_ttl);
+        return drop(Drop::fwd_ttl, packet);
     }
 
     const std::size_t hop_limit_at = packet.family == Family::v4 ? 8 : 7;
@@ -228,7 +218,7 @@ void Choke::forward(Queued& q, Packet& packet, const Fragmented& came_as)
     e.refragment = came_as.largest;
     e.refragment_id = came_as.id;
     if (const auto why = dispatch(e, packet); why != Drop::none)
-        return drop(why);
+        return drop(why, packet);
     ++walk_.counters.forwarded;
 }
 

@@ -78,7 +78,7 @@ err_t Choke::output(netif& n, pbuf* p, const Address&)
     last_drop_ = dispatch(e, *parsed);
     if (last_drop_ == Drop::none)
         return ERR_OK;
-    drop(last_drop_);
+    drop(last_drop_, *parsed);
     // To TCP a dropped segment is a lost one: an error would leave it unsent without a retransmission timer.
     return parsed->protocol == ip_proto::tcp ? static_cast<err_t>(ERR_OK) : static_cast<err_t>(ERR_VAL);
 }
@@ -91,8 +91,11 @@ Drop Choke::dispatch(const Egress& e, const Packet& packet)
     }
     if (const auto size = piece_size(e, packet); size != 0)
         return dispatch_pieces(e, packet, size);
-    auto result = walk_.outbound(view(e.whole), packet, e.socket, now);
+    // RFC 791, RFC 8200 §4.5: who may cut this datagram before it is encapsulated.
+    const bool may_cut = packet.family == Family::v4 ? !packet.dont_fragment : e.from == nullptr;
+    auto result = walk_.outbound(view(e.whole), packet, e.socket, now, may_cut);
     switch (result.outcome) {
+    case Walk::Outcome::cut: return dispatch_pieces(e, packet, result.piece);
     case Walk::Outcome::dropped: return result.drop;
     case Walk::Outcome::held: return e.only_protected ? Drop::none : hold(e, packet, result.acquire);
     case Walk::Outcome::clear: return e.only_protected ? Drop::none : transmit(e, e.whole, packet);
@@ -132,6 +135,7 @@ Drop Choke::dispatch_pieces(const Egress& e, const Packet& packet, std::size_t s
         parsed->flow = packet.flow;
         auto result = walk_.outbound(fragment.bytes(), *parsed, e.socket, now);
         switch (result.outcome) {
+        case Walk::Outcome::cut:   // not asked for
         case Walk::Outcome::dropped: return result.drop;
         case Walk::Outcome::held: return e.only_protected ? Drop::none : hold(e, packet, result.acquire);
         case Walk::Outcome::clear: return e.only_protected ? Drop::none : transmit(e, e.whole, packet);
@@ -153,6 +157,7 @@ Drop Choke::transmit_sealed(const Egress& e, const Packet& packet, pbuf* sealed)
     Egress outer;
     outer.by = parsed->destination == packet.destination ? e.by : nullptr;
     outer.whole = sealed;
+    outer.sealed = true;
     const auto why = transmit(outer, sealed, *parsed);
     if (why != Drop::out_too_big || e.from == nullptr)
         return why;
@@ -179,7 +184,7 @@ Drop Choke::transmit(const Egress& e, pbuf* p, const Packet& packet)
         if (!copy)
             return Drop::out_no_buffer;
         History self;
-        if (packet.protocol != ip_proto::esp)   // what is opened again speaks for itself
+        if (!e.sealed && !is_transform(packet.protocol))   // what is opened again speaks for itself
             self.mark_loopback();
         enqueue({std::move(copy), by, self});
         return Drop::none;
@@ -300,7 +305,7 @@ err_t Choke::loop_output(netif& n, pbuf* p)
     const auto parsed = parse_packet(copy.bytes());
     last_drop_ = parsed ? walk_.check_loopback(*parsed, now) : parsed.error();
     if (last_drop_ != Drop::none) {
-        drop(last_drop_);
+        parsed ? drop(last_drop_, *parsed) : drop(last_drop_);
         return ERR_VAL;
     }
     History self;

@@ -86,6 +86,7 @@ struct Door::Impl {
     Answer send(const Asked& asked);
     Answer get_option(const Asked& asked);
     Answer host_text(const Asked& asked, Channel& channel);
+    Result<std::string> text_of(const control::Request& request);
     Answer unknown_socket(const Asked& asked);
     Client* find_client(const Fd& passed);
     Client& add_client(SocketId id, control::SocketKind kind, SocketPair& ends, bool connected);

@@ -14,6 +14,7 @@ using control::Op;
 namespace {
 
 constexpr std::size_t reply_payload = control::max_record - 64;
+constexpr int sysctl_set = 2;
 
 template <class T> Answer answer(const SysResult<T>& result)
 {
@@ -62,7 +63,8 @@ Answer Door::Impl::execute(const Asked& asked, Channel& channel)
     case Op::stat:
     case Op::address:
     case Op::route:
-    case Op::link: return host_text(asked, channel);
+    case Op::link:
+    case Op::sysctl: return host_text(asked, channel);
     case Op::bind:
     case Op::connect:
     case Op::listen:
@@ -71,7 +73,8 @@ Answer Door::Impl::execute(const Asked& asked, Channel& channel)
     case Op::setsockopt:
     case Op::getsockopt:
     case Op::shutdown:
-    case Op::send: {
+    case Op::send:
+    case Op::reason: {
         auto* client = find_client(asked.record.passed);
         if (client == nullptr)
             return unknown_socket(asked);
@@ -122,6 +125,10 @@ Answer Door::Impl::execute_on_socket(const Asked& asked)
         return how == SHUT_RDWR ? answer(sockets.shutdown(id, SHUT_RD)) : Answer{};
     }
     case Op::send: return send(asked);
+    case Op::reason: {
+        const auto reason = sockets.key_reason(id);
+        return reason ? show(*reason) : refuse(reason.error());
+    }
     default: return refuse(EOPNOTSUPP);
     }
 }
@@ -236,21 +243,30 @@ Answer Door::Impl::get_option(const Asked& asked)
     return result;
 }
 
+Result<std::string> Door::Impl::text_of(const control::Request& request)
+{
+    const auto text = as_text(request.payload);
+    const int verb = request.arg[0];
+    switch (request.op) {
+    case Op::stat: return control.stat(verb);
+    case Op::address: return control.address(verb, text);
+    case Op::route: return control.route(verb, text);
+    case Op::link: return control.link(verb, text);
+    default: return control.sysctl(verb, text);
+    }
+}
+
 // Everybody who reaches the host may look; changing takes the host's owner or root.
 Answer Door::Impl::host_text(const Asked& asked, Channel& channel)
 {
     const auto& request = asked.request;
-    const auto text = as_text(request.payload);
     const auto& by = asked.record.sender;
     const int verb = request.arg[0];
-    const bool change = request.op != Op::stat && verb != 0;
+    const bool change = request.op == Op::sysctl ? verb == sysctl_set : request.op != Op::stat && verb != 0;
     if (change && by.uid != 0 && by.uid != geteuid())
         return refuse(EPERM);
     if (request.arg[1] == 0) {   // later parts come from the text that the first one made
-        const auto lines = request.op == Op::stat      ? Result<std::string>(control.stat(verb))
-                           : request.op == Op::address ? control.address(verb, text)
-                           : request.op == Op::route   ? control.route(verb, text)
-                                                       : control.link(verb, text);
+        const auto lines = text_of(request);
         if (!lines) {
             channel.text = lines.error().reason;
             return show(channel.text, -lines.error().number());

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "pfkey/engine.hpp"
+#include "stack/ah.hpp"
 #include "stack/drops.hpp"
 
 #include <array>
@@ -13,7 +14,8 @@
 namespace latchkey {
 
 // Outbound: `parts` (the payload, in pieces) are encrypted and copied in one pass into `out`, which begins with the ESP
-// header and has exactly esp_sealed_size() bytes. The input is never written to (TCP keeps it for retransmission).
+// header and has esp_sealed_size() bytes, or extra_padding() more. What the payload leaves of it is padding, filled as
+// the SA's flags say. The input is never written to (TCP keeps it for retransmission).
 struct SealJob {
     Sa* sa = nullptr;
     std::uint64_t sequence = 0;           // taken from the SA by the walk
@@ -39,6 +41,19 @@ public:
     virtual ~CipherBackend() = default;
     virtual void seal(std::span<SealJob> jobs) = 0;
     virtual void open(std::span<OpenJob> jobs) = 0;
+    virtual void seal(std::span<AhSealJob> jobs) = 0;
+    virtual void open(std::span<AhOpenJob> jobs) = 0;
+
+    // esp_randpad: so many bytes of `out` more than esp_sealed_size(), drawn anew for each packet: 0 to `limit`, in
+    // steps that keep the packet whole. A limit below one step gives 0. esp_payload_room() with the same limit leaves
+    // room for it.
+    virtual std::size_t extra_padding(const Sa&, int) { return 0; }
+
+    // Which algorithms this backend can run; for Engine::set_available().
+    virtual Engine::AlgorithmSet available() const = 0;
+
+    // For tests of peers (net.inet.ipsec.test_integrity): ESP and AH go out with a broken ICV.
+    bool break_icv = false;
 };
 
 // The portable backend: OpenSSL EVP, one keyed context per SA made at first use, per packet only the IV is set.
@@ -48,7 +63,7 @@ std::unique_ptr<CipherBackend> make_openssl_backend(Rng& rng);
 // Size of the ESP packet (header, IV, payload, padding, trailer, ICV) for a payload of n bytes.
 std::size_t esp_sealed_size(const Sa& sa, std::size_t n);
 
-// The largest payload whose ESP packet fits `room` bytes; 0 if none does.
-std::size_t esp_payload_room(const Sa& sa, std::size_t room);
+// The largest payload whose ESP packet fits `room` bytes, whatever extra_padding(sa, limit) is drawn; 0 if none does.
+std::size_t esp_payload_room(const Sa& sa, std::size_t room, int limit = -1);
 
 }  // namespace latchkey

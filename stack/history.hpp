@@ -5,6 +5,7 @@
 
 #include "pfkey/sa.hpp"
 
+#include <algorithm>
 #include <array>
 #include <span>
 
@@ -31,6 +32,11 @@ public:
     }
     std::span<const Protection> entries() const { return {entries_.data(), used_}; }
     bool clear() const { return used_ == 0 && !loopback_; }
+    // Did ESP or AH protect it? IPComp alone is no protection.
+    bool secured() const
+    {
+        return std::ranges::any_of(entries(), [](const Protection& p) { return p.protocol != ip_proto::ipcomp; });
+    }
 
     // A packet of this host to itself never saw a wire: it counts as protected, without cryptography.
     void mark_loopback() { loopback_ = true; }

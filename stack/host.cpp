@@ -14,13 +14,13 @@
 #include "netif/ethernet.h"
 
 #include <algorithm>
-#include <charconv>
 
 namespace latchkey {
 
 namespace {
 
 constexpr unsigned packets_per_step = 256;
+constexpr unsigned log_lines_per_second = 20;
 constexpr std::size_t smallest_mtu = 576;   // every IPv4 host must take it (RFC 791); IPv6 needs 1280 and is left out below
 
 err_t transmit_frame(netif* n, pbuf* p)
@@ -72,6 +72,7 @@ Host::Host(const HostConfig& config, Rng& rng, Time now) : config_(config), rng_
 {
     engine_ = std::make_unique<Engine>(rng, config.wall_offset, config.limits);
     cipher_ = make_openssl_backend(rng);
+    engine_->set_available(cipher_->available());
     walk_ = std::make_unique<Walk>(*engine_, *cipher_, pool_, rng);
     choke_ = std::make_unique<Choke>(*engine_, *walk_, pool_, routes_, index_, rng, interfaces_);
     choke_->now = now;
@@ -84,6 +85,7 @@ Host::Host(const HostConfig& config, Rng& rng, Time now) : config_(config), rng_
     sockets_->owns_address = [this](const Address& a) {
         return std::any_of(interfaces_.begin(), interfaces_.end(), [&](const auto& i) { return i->owns(a); });
     };
+    engine_->tunables().computed = [this](Tunable id) { return computed(id); };
     apply_tunables();
 }
 
@@ -291,24 +293,102 @@ void Host::changed(std::string_view event)
 void Host::apply_tunables()
 {
     const auto& t = engine_->tunables();
+    const auto on = [&](Tunable id) { return t.get(id) != 0; };
+    const auto number = [&](Tunable id) { return static_cast<int>(t.get(id)); };
     const auto level = [&](Tunable id) { return static_cast<Level>(t.get(id)); };
-    auto& s = walk_->settings;
-    s.v4 = {t.get(Tunable::v4_def_policy) == 0, t.get(Tunable::v4_strict) != 0, level(Tunable::v4_esp_trans_deflev),
-            level(Tunable::v4_esp_net_deflev), level(Tunable::v4_ah_trans_deflev), level(Tunable::v4_ah_net_deflev),
-            static_cast<int>(t.get(Tunable::v4_ecn))};
-    s.v6 = {t.get(Tunable::v6_def_policy) == 0, t.get(Tunable::v6_strict) != 0, level(Tunable::v6_esp_trans_deflev),
-            level(Tunable::v6_esp_net_deflev), level(Tunable::v6_ah_trans_deflev), level(Tunable::v6_ah_net_deflev),
-            static_cast<int>(t.get(Tunable::v6_ecn))};
-    s.dfbit = static_cast<int>(t.get(Tunable::v4_dfbit));
+    WalkSettings s;
+    s.v4 = {on(Tunable::v4_enabled), !on(Tunable::v4_def_policy), on(Tunable::v4_strict),
+            level(Tunable::v4_esp_trans_deflev), level(Tunable::v4_esp_net_deflev), level(Tunable::v4_ah_trans_deflev),
+            level(Tunable::v4_ah_net_deflev), number(Tunable::v4_ecn), number(Tunable::v4_esp_randpad),
+            on(Tunable::v4_test_replay), on(Tunable::v4_test_integrity)};
+    s.v6 = {on(Tunable::v6_enabled), !on(Tunable::v6_def_policy), on(Tunable::v6_strict),
+            level(Tunable::v6_esp_trans_deflev), level(Tunable::v6_esp_net_deflev), level(Tunable::v6_ah_trans_deflev),
+            level(Tunable::v6_ah_net_deflev), number(Tunable::v6_ecn), number(Tunable::v6_esp_randpad),
+            on(Tunable::v6_test_replay), on(Tunable::v6_test_integrity)};
+    s.dfbit = number(Tunable::v4_dfbit);
+    s.ah = {on(Tunable::v4_ah_cleartos), static_cast<std::uint16_t>(t.get(Tunable::v4_ah_offsetmask))};
+    s.esp_enabled = on(Tunable::esp_enable);
+    s.ah_enabled = on(Tunable::ah_enable);
+    s.ipcomp_enabled = on(Tunable::ipcomp_enable);
+    s.trust_natt_checksums = on(Tunable::v4_natt_cksum_policy);
+    s.cache_entries = static_cast<std::size_t>(t.get(Tunable::spdcache_maxentries));
+    s.cache_threshold = static_cast<std::size_t>(t.get(Tunable::spdcache_threshold));
+    walk_->configure(s);
+
+    choke_->on_drop = nullptr;
+    if (on(Tunable::v4_debug) || on(Tunable::v6_debug))
+        choke_->on_drop = [this](Drop why, const Packet& packet) { log_drop(why, packet); };
+    engine_->on_refused = nullptr;
+    if (on(Tunable::key_debug))
+        engine_->on_refused = [this](KeySocketId socket, std::uint8_t type, const Error& error) {
+            log_refused(socket, type, error);
+        };
+}
+
+std::int64_t Host::computed(Tunable id) const
+{
+    switch (id) {
+    case Tunable::v4_used:
+    case Tunable::v6_used: return engine_->no_policies() && !index_.any_bypass() ? 0 : 1;
+    case Tunable::v4_crypto_support: return static_cast<std::int64_t>(cipher_->available().count());
+    default: return 0;
+    }
+}
+
+// ---- log --------------------------------------------------------------------------------------------------------
+
+void Host::log_drop(Drop why, const Packet& packet)
+{
+    const auto& t = engine_->tunables();
+    const bool v4 = packet.family != Family::v6 && t.get(Tunable::v4_debug) != 0;
+    const bool v6 = packet.family != Family::v4 && t.get(Tunable::v6_debug) != 0;
+    if (!v4 && !v6)
+        return;
+    const auto& row = drop_row(why);
+    std::string line = "drop " + std::string(row.name) + ": ";
+    if (packet.family != Family::none) {   // none: it could not be read
+        const auto& flow = packet.flow;
+        const bool ports =
+            flow.has_ports && packet.protocol != ip_proto::icmp && packet.protocol != ip_proto::icmpv6;
+        const auto end = [ports](const Address& a, std::uint16_t port) {
+            return ports ? Endpoint{a, port, 0}.text() : a.text();
+        };
+        line += end(packet.source, flow.source_port) + " > " + end(packet.destination, flow.destination_port) +
+                " protocol " + std::to_string(packet.protocol) + ": ";
+    }
+    say(line += row.text);
+}
+
+void Host::log_refused(KeySocketId socket, std::uint8_t type, const Error& error)
+{
+    say("PF_KEY socket " + std::to_string(socket) + ": " + std::string(message_name(type)) + " refused: " +
+        std::string(error.reason) + " (errno " + std::to_string(error.number()) + ")");
+}
+
+void Host::say(std::string_view line)
+{
+    if (!log)
+        return;
+    if (choke_->now - log_second_ >= std::chrono::seconds(1)) {
+        if (log_left_out_ != 0)
+            log(std::to_string(log_left_out_) + " more lines were left out");
+        log_second_ = choke_->now;
+        log_lines_ = log_left_out_ = 0;
+    }
+    if (log_lines_ == log_lines_per_second) {
+        ++log_left_out_;
+        return;
+    }
+    ++log_lines_;
+    log(line);
 }
 
 Result<> Host::set_tunable(std::string_view name, std::string_view value)
 {
-    std::int64_t number = 0;
-    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
-    if (error != std::errc{} || end != value.data() + value.size() || value.empty())
-        return fail(Errc::bad_value, "expected a whole number");
-    auto done = engine_->tunables().set(name, number);
+    const auto number = parse_tunable_value(value);
+    if (!number)
+        return std::unexpected(number.error());
+    auto done = engine_->tunables().set(name, *number);
     apply_tunables();
     return done;
 }

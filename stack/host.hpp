@@ -29,6 +29,9 @@ public:
     // An address, route or link has changed, in words: "address add 10.0.0.1/24 dev net0".
     std::function<void(std::string_view event)> on_change;
 
+    // One line for people, about something that a debug tunable asks for; a flood is cut to a few lines a second.
+    std::function<void(std::string_view line)> log;
+
     bool step(Time now);                   // true: more work is waiting
     Time next_deadline() const;
 
@@ -42,6 +45,7 @@ public:
     Result<std::string> address(int verb, std::string_view text) override;
     Result<std::string> route(int verb, std::string_view text) override;
     Result<std::string> link(int verb, std::string_view text) override;
+    Result<std::string> sysctl(int verb, std::string_view text) override;
     const std::string& name() const override { return config_.name; }
 
     Result<> set_tunable(std::string_view name, std::string_view value);
@@ -56,6 +60,10 @@ private:
     Result<> add_route(const RouteConfig& route);
     Interface* find_interface(std::string_view name);
     void apply_tunables();
+    std::int64_t computed(Tunable id) const;
+    void log_drop(Drop why, const Packet& packet);
+    void log_refused(KeySocketId socket, std::uint8_t type, const Error& error);
+    void say(std::string_view line);
     void changed(std::string_view event);
 
     HostConfig config_;
@@ -70,6 +78,8 @@ private:
     std::unique_ptr<Choke> choke_;
     std::unique_ptr<Sockets> sockets_;
     std::uint64_t generation_ = 0;
+    Time log_second_{0};
+    unsigned log_lines_ = 0, log_left_out_ = 0;   // in that second
 };
 
 }  // namespace latchkey

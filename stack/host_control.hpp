@@ -17,6 +17,7 @@ public:
     virtual Result<std::string> address(int verb, std::string_view text) = 0;    // 0 list, 1 add, 2 delete
     virtual Result<std::string> route(int verb, std::string_view text) = 0;
     virtual Result<std::string> link(int verb, std::string_view text) = 0;       // 0 list, 1 set
+    virtual Result<std::string> sysctl(int verb, std::string_view text) = 0;     // 0 list, 1 get, 2 set, 3 describe
 };
 
 }  // namespace latchkey

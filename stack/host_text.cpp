@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// The text side of a host: statistics, addresses, routes and links for the `latchkey` tool.
+// The text side of a host: statistics, addresses, routes, links and tunables for the `latchkey` tool.
 #include "stack/host.hpp"
 
 #include "lwip/stats.h"
@@ -209,6 +209,59 @@ Result<std::string> Host::link(int verb, std::string_view text)
     }
     changed("link " + std::string(text));
     return std::string();
+}
+
+// ---- tunables -----------------------------------------------------------------------------------------------
+
+namespace {
+
+std::string description(const TunableRow& row, std::string_view asked)
+{
+    const auto number = [](std::int64_t value) { return "\t" + std::to_string(value); };
+    return std::string(asked) + "\t" + std::string(type_name(row.type)) + number(row.standard) + number(row.min) +
+           number(row.max) + "\t" + std::string(row.help) + "\n";
+}
+
+Result<std::string> describe(std::string_view name)
+{
+    if (name.empty()) {
+        std::string out;
+        for (const auto& row : tunables)
+            out += description(row, row.name);
+        return out;
+    }
+    const auto id = find_tunable(name);
+    if (!id)
+        return fail(Errc::not_found, "no tunable has this name", ENOENT);
+    return description(tunables[static_cast<std::size_t>(*id)], name);
+}
+
+}  // namespace
+
+Result<std::string> Host::sysctl(int verb, std::string_view text)
+{
+    switch (verb) {
+    case 0: {
+        std::string out;
+        for (const auto& row : tunables)
+            out += std::string(row.name) + "=" + std::to_string(engine_->tunables().get(row.id)) + "\n";
+        return out;
+    }
+    case 1: {
+        const auto value = engine_->tunables().get(text);
+        if (!value)
+            return std::unexpected(value.error());
+        return std::to_string(*value);
+    }
+    case 2: {
+        const auto equals = text.find('=');
+        if (equals == text.npos)
+            return fail(Errc::bad_value, "expected NAME=VALUE");
+        return plain(set_tunable(text.substr(0, equals), text.substr(equals + 1)));
+    }
+    case 3: return describe(text);
+    default: return fail(Errc::unsupported, "expected verb 0 to 3: list, get, set, describe");
+    }
 }
 
 }  // namespace latchkey

@@ -95,6 +95,8 @@ public:
     Result<std::string> link(int verb, std::string_view text) override { return host_->link(verb, text); }
     Result<> set_tunable(std::string_view name, std::string_view value) override { return host_->set_tunable(name, value); }
     std::size_t buffers_in_use() const override { return host_->pool().in_use(); }
+    std::int64_t tunable(Tunable id) const override { return host_->engine().tunables().get(id); }
+    void on_log(std::function<void(std::string_view line)> log) override { host_->log = std::move(log); }
 
 private:
     SeededRng rng_;

@@ -43,6 +43,8 @@ public:
     virtual Result<std::string> link(int verb, std::string_view text) = 0;
     virtual Result<> set_tunable(std::string_view name, std::string_view value) = 0;
     virtual std::size_t buffers_in_use() const = 0;
+    virtual std::int64_t tunable(Tunable id) const = 0;
+    virtual void on_log(std::function<void(std::string_view line)> log) = 0;
 };
 
 using FrameSink = std::function<void(unsigned port, Bytes frame)>;

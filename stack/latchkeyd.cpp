@@ -15,6 +15,7 @@
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <syslog.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -37,6 +38,16 @@ int complain(const std::string& text, int status)
 std::string reason(int error)
 {
     return std::string(": ") + std::strerror(error);
+}
+
+// " (0 to 2)", for a value that was refused; nothing if it is the name that is wrong.
+std::string range_of(std::string_view tunable)
+{
+    const auto id = find_tunable(tunable);
+    if (!id)
+        return {};
+    const auto& row = tunables[static_cast<std::size_t>(*id)];
+    return " (" + std::to_string(row.min) + " to " + std::to_string(row.max) + ")";
 }
 
 // Runs before anything else has threads or descriptors. The parent stays until the child says that the host is ready (or
@@ -206,8 +217,16 @@ int run(DaemonOptions options)
     for (const auto& assignment : options.tunables) {
         const auto equals = assignment.find('=');
         if (const auto set = (*host)->set_tunable(assignment.substr(0, equals), assignment.substr(equals + 1)); !set)
-            return complain("--sysctl " + assignment + ": " + std::string(set.error().reason), exit_bad_arguments);
+            return complain("--sysctl " + assignment + ": " + std::string(set.error().reason) +
+                                range_of(assignment.substr(0, equals)), exit_bad_arguments);
     }
+    openlog("latchkeyd", LOG_PID, LOG_DAEMON);
+    (*host)->log = [&](std::string_view line) {   // in the background nobody reads stderr
+        if (options.foreground)
+            std::fprintf(stderr, "latchkeyd: %.*s\n", static_cast<int>(line.size()), line.data());
+        else
+            syslog(LOG_INFO, "%.*s", static_cast<int>(line.size()), line.data());
+    };
     (*host)->frame_out = [&](unsigned port, Bytes frame) { (*wires)[port]->send(frame, monotonic_now()); };
 
     auto door = Door::open(options.socket, (*host)->sockets(), **host);

@@ -194,6 +194,27 @@ std::expected<Packet, Drop> parse_v6(Bytes view)
     return p;
 }
 
+// One's complement addition is the same in words of any size (RFC 1071 §2), so it goes by four bytes.
+std::uint64_t sum_of(Bytes bytes)
+{
+    std::uint64_t sum = 0;
+    std::size_t at = 0;
+    for (; at + 4 <= bytes.size(); at += 4)
+        sum += wire::field<std::uint32_t>(bytes, at);
+    if (at + 2 <= bytes.size()) {
+        sum += wire::field<std::uint16_t>(bytes, at);
+        at += 2;
+    }
+    return at < bytes.size() ? sum + bytes[at] * 256u : sum;
+}
+
+constexpr std::uint16_t complement(std::uint64_t sum)
+{
+    while ((sum >> 16) != 0)
+        sum = (sum & 0xffff) + (sum >> 16);
+    return static_cast<std::uint16_t>(~sum);
+}
+
 }  // namespace
 
 std::expected<Packet, Drop> parse_packet(Bytes view)
@@ -207,16 +228,21 @@ std::expected<Packet, Drop> parse_packet(Bytes view)
     }
 }
 
+std::uint16_t plain_checksum(Bytes message)
+{
+    return complement(sum_of(message));
+}
+
+std::uint16_t upper_checksum(Bytes message, const Address& source, const Address& destination, std::uint8_t protocol)
+{
+    return complement(sum_of(message) + sum_of(source.bytes()) + sum_of(destination.bytes()) + message.size() + protocol);
+}
+
 void set_ipv4_checksum(MutableBytes header)
 {
     constexpr std::size_t checksum_at = 10;
     wire::set_field<std::uint16_t>(header, checksum_at, 0);
-    std::uint32_t sum = 0;
-    for (std::size_t at = 0; at + 2 <= header.size(); at += 2)
-        sum += wire::field<std::uint16_t>(header, at);
-    sum = (sum & 0xffffu) + (sum >> 16);
-    sum += sum >> 16;
-    wire::set_field<std::uint16_t>(header, checksum_at, static_cast<std::uint16_t>(~sum));
+    wire::set_field<std::uint16_t>(header, checksum_at, plain_checksum(header));
 }
 
 void rewrite_header(MutableBytes packet, Family family, std::size_t protocol_at, std::uint8_t protocol,

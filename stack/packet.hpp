@@ -41,6 +41,19 @@ struct Packet {
 // Errors: Drop::in_malformed (broken header or chain, length beyond the view). An AH header ends the chain as ESP does.
 std::expected<Packet, Drop> parse_packet(Bytes view);
 
+// ESP, AH and IPComp: what follows is a transform's.
+constexpr bool is_transform(std::uint8_t protocol)
+{
+    return protocol == ip_proto::esp || protocol == ip_proto::ah || protocol == ip_proto::ipcomp;
+}
+
+// The Internet checksum (RFC 1071) over an upper-layer message and its pseudo-header (RFC 9293 §3.1, RFC 8200 §8.1), the
+// message's checksum field included: 0 if that is right; with the field zero, what belongs there.
+std::uint16_t upper_checksum(Bytes message, const Address& source, const Address& destination, std::uint8_t protocol);
+
+// The same without a pseudo-header, as ICMP for IPv4 has it.
+std::uint16_t plain_checksum(Bytes message);
+
 // Header checksum of an IPv4 header of `header` bytes, written into it.
 void set_ipv4_checksum(MutableBytes header);
 

@@ -177,6 +177,7 @@ public:
     SysResult<> send(Bytes record, bool supervised, Time now);
     Bytes front() const;
     void pop(Time now);
+    std::string_view reason() const;
     SysResult<> shutdown(int) override { return {}; }
 
 private:

@@ -37,6 +37,7 @@ public:
     {
         return !bypass_.empty() && bypass_.contains({socket, direction});
     }
+    bool any_bypass() const { return !bypass_.empty(); }
     void forget_bypass(SocketHandle socket);   // the handle may be given to another socket
 
 private:

@@ -39,4 +39,9 @@ void PfKeySocket::pop(Time now)
     host_.engine.pop(key_, now);
 }
 
+std::string_view PfKeySocket::reason() const
+{
+    return host_.engine.last_error(key_);
+}
+
 }  // namespace latchkey

@@ -261,6 +261,14 @@ SysResult<> Sockets::key_send(SocketId id, Bytes record, bool supervised, Time n
                                       : sys_error(EOPNOTSUPP);
 }
 
+SysResult<std::string_view> Sockets::key_reason(SocketId id) const
+{
+    const auto* socket = impl_->host.find(id);
+    if (socket == nullptr || socket->domain() != AF_KEY)
+        return sys_error(socket == nullptr ? EBADF : EOPNOTSUPP);
+    return static_cast<const PfKeySocket*>(socket)->reason();
+}
+
 Bytes Sockets::key_front(SocketId id) const
 {
     const auto* socket = impl_->host.find(id);

@@ -111,6 +111,7 @@ public:
 
     // PF_KEY: Engine's calls by socket. supervised: the caller reports the error to the client.
     SysResult<> key_send(SocketId id, Bytes record, bool supervised, Time now);
+    SysResult<std::string_view> key_reason(SocketId id) const;   // why its latest refused message was refused
     Bytes key_front(SocketId id) const;
     void key_pop(SocketId id, Time now);
 

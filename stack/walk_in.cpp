@@ -1,14 +1,23 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// The inbound half of the walk: take a transform off, then ask whether policy is satisfied with what protected the packet.
+// The inbound half of the walk, first step: take one wrapping off a packet. walk_check.cpp asks whether what was taken
+// off satisfies policy.
+#include "stack/natt.hpp"
 #include "stack/walk.hpp"
+
+#include <cstring>
 
 namespace latchkey {
 
 namespace {
 
-Protection protection(const Sa& sa, const Packet& packet, Mode mode)
+constexpr std::size_t shortest_esp = 8, shortest_ah = 12;
+constexpr std::size_t ah_spi_at = 4, ipcomp_cpi_at = 2;
+constexpr std::uint16_t last_well_known_cpi = 255;   // RFC 3173 §3.3: below 64 an algorithm's number, to 255 reserved
+constexpr std::size_t largest_datagram = 0xffff;
+
+constexpr bool is_ip(std::uint8_t next_header)
 {
-    return {sa.protocol, mode, sa.spi, sa.reqid, packet.source, packet.destination};
+    return next_header == ip_proto::ipv4 || next_header == ip_proto::ipv6;
 }
 
 // RFC 6040 in its two simplest settings; true: the inner packet must be dropped (CE on a packet that is not ECN-capable).
@@ -27,140 +36,247 @@ bool merge_ecn(int setting, std::uint8_t outer_class, MutableBytes inner)
     return false;
 }
 
-bool matches(const Request& request, const Protection& applied)
-{
-    if (request.protocol != applied.protocol || (request.reqid != 0 && request.reqid != applied.reqid))
-        return false;
-    if (request.mode == Mode::any)
-        return true;
-    if (request.mode != applied.mode)
-        return false;
-    return request.mode == Mode::transport ||
-           ((request.tunnel_source.is_unspecified() || request.tunnel_source == applied.source) &&
-            (request.tunnel_destination.is_unspecified() || request.tunnel_destination == applied.destination));
-}
-
 }  // namespace
 
-Drop Walk::open(Pbuf& packet, const Packet& parsed, History& history, Time now)
+Walk::Wrapping Walk::wrapping(Bytes bytes, const Packet& packet) const
 {
-    const MutableBytes all = packet.bytes().first(parsed.total);
-    const MutableBytes body = all.subspan(parsed.payload);
-    if (body.size() < 8)
+    switch (packet.protocol) {
+    case ip_proto::esp: return Wrapping::esp;
+    case ip_proto::ah: return Wrapping::ah;
+    case ip_proto::ipcomp: return Wrapping::ipcomp;
+    case ip_proto::ipv4:
+    case ip_proto::ipv6:
+        return ipcomp_tunnel(packet) != nullptr && enabled(Wrapping::ip_in_ip, packet.family) ? Wrapping::ip_in_ip
+                                                                                              : Wrapping::none;
+    case ip_proto::udp: break;
+    default: return Wrapping::none;
+    }
+    if (!packet.flow.has_ports || !settings_.of(packet.family).enabled ||
+        !engine_.encapsulates(packet.flow.destination_port))
+        return Wrapping::none;
+    const auto udp = bytes.first(packet.total).subspan(packet.payload);
+    switch (natt::kind_of(udp)) {
+    case natt::Kind::other: return Wrapping::none;
+    case natt::Kind::keepalive: return Wrapping::keepalive;
+    case natt::Kind::esp: break;
+    }
+    return Wrapping::esp_in_udp;
+}
+
+bool Walk::enabled(Wrapping wrapping, Family family) const
+{
+    if (!settings_.of(family).enabled)
+        return false;
+    switch (wrapping) {
+    case Wrapping::esp:
+    case Wrapping::esp_in_udp: return settings_.esp_enabled;
+    case Wrapping::ah: return settings_.ah_enabled;
+    case Wrapping::ipcomp:
+    case Wrapping::ip_in_ip: return settings_.ipcomp_enabled;
+    case Wrapping::none:
+    case Wrapping::keepalive: break;
+    }
+    return true;
+}
+
+Drop Walk::open(Wrapping wrapping, Pbuf& packet, const Packet& parsed, History& history, Time now)
+{
+    if (!enabled(wrapping, parsed.family))
+        return Drop::in_disabled;
+    Drop why = Drop::none;
+    switch (wrapping) {
+    case Wrapping::none: return Drop::none;
+    case Wrapping::keepalive: return Drop::in_keepalive;
+    case Wrapping::esp: why = open_esp(false, packet, parsed, history, now); break;
+    case Wrapping::esp_in_udp: why = open_esp(true, packet, parsed, history, now); break;
+    case Wrapping::ah: why = open_ah(packet, parsed, history, now); break;
+    case Wrapping::ipcomp: why = open_ipcomp(packet, parsed, history, now); break;
+    case Wrapping::ip_in_ip: return open_ip_in_ip(packet, parsed, history);
+    }
+    if (why == Drop::none)
+        ++counters.in_protected;
+    return why;
+}
+
+Drop Walk::open_esp(bool in_udp, Pbuf& packet, const Packet& parsed, History& history, Time now)
+{
+    const MutableBytes body = packet.bytes().first(parsed.total).subspan(parsed.payload);
+    if (in_udp && !natt::sound(body, parsed.source, parsed.destination))
+        return Drop::in_malformed;
+    const MutableBytes esp = body.subspan(in_udp ? natt::udp_header : 0);
+    if (esp.size() < shortest_esp)
         return Drop::in_truncated;
-    const auto spi = wire::field<std::uint32_t>(body, 0);
-    Sa* sa = engine_.inbound(parsed.protocol, parsed.destination, spi);
-    if (sa == nullptr)
-        return engine_.sad().find(parsed.protocol, parsed.destination, spi) != nullptr ? Drop::in_sa_state
-                                                                                       : Drop::in_unknown_spi;
-    if (!sa->source.is_unspecified() && sa->source != parsed.source)
-        return sa->mode == Mode::tunnel ? Drop::in_tunnel_endpoint : Drop::in_selector_mismatch;
+    const auto found = inbound_sa(parsed, ip_proto::esp, wire::field<std::uint32_t>(esp, 0));
+    if (!found)
+        return found.error();
+    Sa& sa = **found;
+    if ((sa.natt != nullptr) != in_udp)
+        return Drop::in_encapsulation;
 
     OpenJob job;
-    job.sa = sa;
-    job.packet = body;
+    job.sa = &sa;
+    job.packet = esp;
     cipher_.open({&job, 1});
     if (job.result != Drop::none)
         return job.result;
+    const std::size_t size = job.payload.size();
+    const Endpoint sender{parsed.source, parsed.flow.source_port, 0};
+    const bool tunnel = is_ip(job.next_header) && sa.mode != Mode::transport;
+    if (const auto why = unwrap(packet, parsed, {&sa, job.next_header, job.payload}, history); why != Drop::none)
+        return why;
+    if (in_udp) {
+        if (!tunnel)
+            natt::repair_checksum(packet.bytes(), *sa.natt, settings_.trust_natt_checksums);
+        // The SA keeps the address that it was given until a key manager changes it.
+        const bool other_port = sa.natt->source_port != 0 && sa.natt->source_port != sender.port;
+        if (other_port || (!sa.source.is_unspecified() && sa.source != sender.address))
+            engine_.peer_moved(sa, sender.address, sender.port, now);
+    }
+    return engine_.charge(sa, size, now) ? Drop::none : Drop::in_lifetime;
+}
 
-    const bool inner_ip = job.next_header == ip_proto::ipv4 || job.next_header == ip_proto::ipv6;
-    if (sa->mode == Mode::any ? false : (sa->mode == Mode::tunnel) != inner_ip)
-        return Drop::in_wrong_mode;
-    if (!history.push(protection(*sa, parsed, inner_ip ? Mode::tunnel : Mode::transport)))
+Drop Walk::open_ah(Pbuf& packet, const Packet& parsed, History& history, Time now)
+{
+    const MutableBytes all = packet.bytes().first(parsed.total);
+    if (all.size() < parsed.payload + shortest_ah)
+        return Drop::in_truncated;
+    const auto found =
+        inbound_sa(parsed, ip_proto::ah, wire::field<std::uint32_t>(all, parsed.payload + ah_spi_at));
+    if (!found)
+        return found.error();
+    Sa& sa = **found;
+
+    AhOpenJob job;
+    job.sa = &sa;
+    job.datagram = all;
+    job.at = parsed.payload;
+    job.rules = settings_.ah;
+    cipher_.open({&job, 1});
+    if (job.result != Drop::none)
+        return job.result;
+    if (job.next_header == ip_proto::no_next)
+        return Drop::in_dummy;
+    const auto payload = all.subspan(parsed.payload + job.size);
+    const std::size_t size = payload.size();
+    if (const auto why = unwrap(packet, parsed, {&sa, job.next_header, payload}, history); why != Drop::none)
+        return why;
+    return engine_.charge(sa, size, now) ? Drop::none : Drop::in_lifetime;
+}
+
+// What was compressed gets a buffer of its own size; until that is known it stands in a scratch area that is as large
+// as a datagram can be.
+Drop Walk::open_ipcomp(Pbuf& packet, const Packet& parsed, History& history, Time now)
+{
+    const Bytes all = packet.bytes().first(parsed.total);
+    const Bytes body = all.subspan(parsed.payload);
+    if (body.size() < ipcomp_header)
+        return Drop::in_truncated;
+    Drop why = Drop::none;
+    Sa* sa = ipcomp_sa(parsed, wire::field<std::uint16_t>(body, ipcomp_cpi_at), why);
+    if (sa == nullptr)
+        return why;
+
+    scratch_.resize(largest_datagram);
+    const std::size_t head = parsed.payload;
+    std::size_t size = 0;
+    const auto room = MutableBytes(scratch_).first(largest_datagram - head);
+    why = compressor().decompress(body.subspan(ipcomp_header), room, size);
+    if (why != Drop::none)
+        return why;
+    auto whole = pool_.allocate(head + size);
+    if (!whole)
+        return Drop::in_no_buffer;
+    std::memcpy(whole.bytes().data(), all.data(), head);
+    std::memcpy(whole.bytes().data() + head, scratch_.data(), size);
+    const Opened opened{sa, body[0], whole.bytes().subspan(head)};
+    if (why = unwrap(whole, parsed, opened, history); why != Drop::none)
+        return why;
+    packet = std::move(whole);
+    return engine_.charge(*sa, size, now) ? Drop::none : Drop::in_lifetime;
+}
+
+Drop Walk::open_ip_in_ip(Pbuf& packet, const Packet& parsed, History& history)
+{
+    const Sa* sa = ipcomp_tunnel(parsed);
+    if (sa == nullptr)
+        return Drop::in_unknown_spi;
+    if (!history.push({ip_proto::ipcomp, Mode::tunnel, sa->spi, sa->reqid, parsed.source, parsed.destination}))
         return Drop::in_nested;
+    const MutableBytes inner = packet.bytes().first(parsed.total).subspan(parsed.payload);
+    return enter_inner(packet, parsed, *sa, parsed.protocol, inner);
+}
 
-    const std::size_t at = static_cast<std::size_t>(job.payload.data() - packet.bytes().data());
-    if (inner_ip) {
-        const auto inner = parse_packet(job.payload);
-        if (!inner || (inner->family == Family::v4) != (job.next_header == ip_proto::ipv4))
-            return Drop::in_malformed;
-        if (sa->proxy && !sa->proxy->contains(inner->source))
-            return Drop::in_selector_mismatch;
-        const int ecn = settings.of(parsed.family).ecn;
-        if (merge_ecn(ecn, parsed.traffic_class, job.payload))
-            return Drop::in_malformed;
-        packet.narrow(at, job.payload.size());
-    } else {
-        // The IP header moves up against the payload; nothing is copied but the header.
-        const std::size_t head = parsed.payload;
-        const std::size_t start = at - head;
-        std::memmove(packet.bytes().data() + start, packet.bytes().data(), head);
-        packet.narrow(start, head + job.payload.size());
-        rewrite_header(packet.bytes(), parsed.family, parsed.protocol_at, job.next_header, packet.size());
+std::expected<Sa*, Drop> Walk::inbound_sa(const Packet& parsed, std::uint8_t protocol, std::uint32_t spi)
+{
+    Sa* sa = engine_.inbound(protocol, parsed.destination, spi);
+    if (sa == nullptr)
+        return std::unexpected(engine_.sad().find(protocol, parsed.destination, spi) != nullptr ? Drop::in_sa_state
+                                                                                               : Drop::in_unknown_spi);
+    // A NAT may give its peer another address at any time (RFC 3948 §1.1).
+    if (sa->natt == nullptr && !sa->source.is_unspecified() && sa->source != parsed.source)
+        return std::unexpected(sa->mode == Mode::tunnel ? Drop::in_tunnel_endpoint : Drop::in_selector_mismatch);
+    return sa;
+}
+
+// A well-known CPI names the algorithm only: the SA is the one between the two addresses.
+Sa* Walk::ipcomp_sa(const Packet& parsed, std::uint16_t cpi, Drop& why)
+{
+    if (cpi > last_well_known_cpi) {
+        const auto found = inbound_sa(parsed, ip_proto::ipcomp, cpi);
+        why = found ? Drop::none : found.error();
+        return found.value_or(nullptr);
     }
-    if (!engine_.charge(*sa, job.payload.size(), now))
-        return Drop::in_lifetime;
-    ++counters.in_protected;
+    Sa* sa = engine_.sad().outbound(ip_proto::ipcomp, Mode::any, parsed.source, parsed.destination, 0, true);
+    if (sa == nullptr || sa->cipher == nullptr || sa->cipher->sadb_id != cpi)
+        sa = engine_.inbound(ip_proto::ipcomp, parsed.destination, cpi);   // an SPI may be that small
+    why = sa != nullptr ? Drop::none : Drop::in_unknown_spi;
+    return sa;
+}
+
+const Sa* Walk::ipcomp_tunnel(const Packet& parsed) const
+{
+    const auto& sad = engine_.sad();
+    if (sad.size(ip_proto::ipcomp) == 0)
+        return nullptr;
+    return sad.outbound(ip_proto::ipcomp, Mode::tunnel, parsed.source, parsed.destination, 0, true);
+}
+
+// Makes the packet that was inside out of the one that carried it.
+Drop Walk::unwrap(Pbuf& packet, const Packet& parsed, const Opened& opened, History& history)
+{
+    const Sa& sa = *opened.sa;
+    if (sa.mode == Mode::tunnel && !is_ip(opened.next_header))
+        return Drop::in_wrong_mode;
+    // In transport mode, IP in IP is a payload like any other.
+    const bool tunnel = is_ip(opened.next_header) && sa.mode != Mode::transport;
+    // A tunnel is known by the addresses that its SA was given, also while the peer's NAT shows others.
+    const Address& source = tunnel && sa.natt ? sa.source : parsed.source;
+    const Mode mode = tunnel ? Mode::tunnel : Mode::transport;
+    if (!history.push({sa.protocol, mode, sa.spi, sa.reqid, source, parsed.destination}))
+        return Drop::in_nested;
+    if (tunnel)
+        return enter_inner(packet, parsed, sa, opened.next_header, opened.payload);
+
+    // The IP header moves up against the payload; nothing is copied but the header.
+    const std::size_t head = parsed.payload;
+    const std::size_t start = static_cast<std::size_t>(opened.payload.data() - packet.bytes().data()) - head;
+    std::memmove(packet.bytes().data() + start, packet.bytes().data(), head);
+    packet.narrow(start, head + opened.payload.size());
+    rewrite_header(packet.bytes(), parsed.family, parsed.protocol_at, opened.next_header, packet.size());
     return Drop::none;
 }
 
-Drop Walk::check(Direction direction, const Packet& packet, const History& history, SocketHandle, Time now)
+Drop Walk::enter_inner(Pbuf& packet, const Packet& parsed, const Sa& sa, std::uint8_t next_header, MutableBytes inner)
 {
-    const bool transit = direction == Direction::fwd;
-    if (!transit && is_link_control(packet))
-        return Drop::none;
-    const Policy* policy = lookup(direction, packet.flow, now).policy;
-    // Scripts written for KAME (setkey -k) know only `in`: it covers transit packets where no fwd rule does.
-    if (policy == nullptr && transit)
-        policy = lookup(Direction::in, packet.flow, now).policy;
-    if (policy == nullptr) {
-        if (settings.of(packet.family).default_discard)
-            return transit ? Drop::fwd_discard : Drop::in_discard;
-        if (settings.of(packet.family).strict && !history.entries().empty())
-            return transit ? Drop::fwd_wrong_protection : Drop::in_wrong_protection;
-        return Drop::none;
-    }
-    switch (policy->action) {
-    case Action::discard: return transit ? Drop::fwd_discard : Drop::in_discard;
-    case Action::ipsec: return satisfied(*policy, packet, history, direction);
-    case Action::none:
-    case Action::entrust:
-    case Action::bypass: break;
-    }
+    const auto found = parse_packet(inner);
+    if (!found || (found->family == Family::v4) != (next_header == ip_proto::ipv4))
+        return Drop::in_malformed;
+    if (sa.proxy && !sa.proxy->contains(found->source))
+        return Drop::in_selector_mismatch;
+    if (merge_ecn(settings_.of(parsed.family).ecn, parsed.traffic_class, inner))
+        return Drop::in_malformed;
+    packet.narrow(static_cast<std::size_t>(inner.data() - packet.bytes().data()), inner.size());
     return Drop::none;
-}
-
-// Requests are listed innermost first, the history outermost first: both are walked from the outside in. A request of
-// level `use` may be missing; every other one must have its entry, in order.
-Drop Walk::satisfied(const Policy& policy, const Packet& packet, const History& history, Direction direction) const
-{
-    const bool transit = direction == Direction::fwd;
-    if (history.loopback())
-        return Drop::none;
-    const auto applied = history.entries();
-    std::size_t at = 0;
-    for (std::size_t i = policy.requests.size(); i-- > 0;) {
-        const auto& request = policy.requests[i];
-        if (at < applied.size() && matches(request, applied[at])) {
-            ++at;
-            continue;
-        }
-        if (effective(request, packet.family) == Level::use)
-            continue;
-        if (applied.empty())
-            return transit ? Drop::fwd_clear : Drop::in_clear;
-        return transit ? Drop::fwd_wrong_protection : Drop::in_wrong_protection;
-    }
-    return Drop::none;
-}
-
-Drop Walk::check_loopback(const Packet& packet, Time now)
-{
-    const Policy* policy = lookup(Direction::out, packet.flow, now).policy;
-    const bool discard = policy == nullptr ? settings.of(packet.family).default_discard : policy->action == Action::discard;
-    return discard && !is_link_control(packet) ? Drop::out_discard : Drop::none;
-}
-
-bool Walk::is_link_control(const Packet& packet)
-{
-    if (packet.protocol == ip_proto::igmp)
-        return packet.destination.is_multicast();
-    if (packet.protocol != ip_proto::icmpv6 || !packet.flow.has_ports)
-        return false;
-    const auto type = packet.flow.source_port;
-    const bool neighbour_discovery = type >= 133 && type <= 137 && packet.hop_limit == 255;
-    const bool listener_discovery = ((type >= 130 && type <= 132) || type == 143) && packet.hop_limit == 1;
-    return neighbour_discovery || listener_discovery;
 }
 
 }  // namespace latchkey

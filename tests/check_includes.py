@@ -20,7 +20,8 @@ PARTS = {
     "include": r"include/",
     # Values, formats, policy texts. sa, replay and deadlines are here because messages carry their values.
     "message": r"pfkey/(address|algorithms|deadlines|formats|message|names|policy|policy_string|replay|result|sa|secret|"
-               r"tables|wire)\.hpp|pfkey/(address|message|names|policy_string)\.cpp",
+               r"tables|wire)\.hpp|pfkey/(address|message|names|policy_string)\.cpp|"
+               r"pfkey/(ipsec_algorithms|ipsec_error|libipsec|libpfkey_\w+)\.[ch]pp",
     "engine": r"pfkey/",
     "protocol": r"stack/client/protocol\.",
     "client": r"stack/client/",

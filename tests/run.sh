@@ -60,7 +60,9 @@ if [ "$long" -eq 1 ]; then
     echo "== fuzz: ten minutes for each target"
     if sh tests/fuzz/run_fuzz.sh 600; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
     echo "== soak"
-    if LATCHKEY_BUILD=build/asan python3 tests/scenarios/soak.py 120; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+    for soak in "soak.py 120" "pfkey_soak.py --seconds 60"; do
+        if LATCHKEY_BUILD=build/asan LATCHKEY_SANITIZED=1 python3 -B tests/scenarios/$soak; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+    done
 fi
 
 if [ "$skipped" -gt 0 ]; then

@@ -41,6 +41,13 @@ int latchkey_socket(latchkey_host *host, int domain, int type, int protocol);
 /* latchkey_socket(host, PF_KEY, SOCK_RAW | SOCK_CLOEXEC, PF_KEY_V2). */
 int latchkey_pfkey_open(latchkey_host *host);
 
+/*
+ * Why the host refused the latest message on this PF_KEY socket that it refused: send() said only EINVAL, or an answer
+ * only sadb_msg_errno. Text of one line, copied, cut to `room` bytes with its NUL; empty if none was refused yet.
+ * Returns its length, or -1 and errno.
+ */
+int latchkey_pfkey_reason(latchkey_host *host, int fd, char *text, size_t room);
+
 int latchkey_bind(latchkey_host *host, int fd, const struct sockaddr *address, socklen_t size);
 
 /*

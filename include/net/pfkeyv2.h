@@ -50,6 +50,15 @@ extern "C" {
 #define SADB_X_NAT_T_NEW_MAPPING 23
 #define SADB_X_MIGRATE 24
 #define SADB_MAX 24
+/*
+ * Latchkey's own: several messages that apply all or not at all. The SA type says what: 1 begin, 2 commit, 3 abandon. What
+ * the socket sends in between (ADD, UPDATE, DELETE, FLUSH, the SPD messages that change something) is kept, unanswered.
+ * A commit that fails is preceded by the answer of the message that failed, and says ECANCELED.
+ */
+#define SADB_X_BATCH 64
+#define SADB_X_BATCH_BEGIN 1
+#define SADB_X_BATCH_COMMIT 2
+#define SADB_X_BATCH_ABANDON 3
 
 struct sadb_msg {
     uint8_t sadb_msg_version;
@@ -247,6 +256,11 @@ struct sadb_x_nat_t_frag {
     uint16_t sadb_x_nat_t_frag_reserved;
 };
 
+struct sadb_x_reason { /* text follows, padded with NUL to 8 bytes */
+    uint16_t sadb_x_reason_len;
+    uint16_t sadb_x_reason_exttype;
+};
+
 struct sadb_x_filter { /* restricts a dump; an AF_INET address stands in the first word */
     uint16_t sadb_x_filter_len;
     uint16_t sadb_x_filter_exttype;
@@ -293,6 +307,8 @@ struct sadb_x_filter { /* restricts a dump; an AF_INET address stands in the fir
 #define SADB_X_EXT_SA_REPLAY 66
 #define SADB_X_EXT_NEW_ADDRESS_SRC 67
 #define SADB_X_EXT_NEW_ADDRESS_DST 68
+/* Latchkey's own: why a message was refused, in words. Sent only to a client that has sent one (an empty one will do). */
+#define SADB_X_EXT_REASON 69
 
 /* SA types. */
 #define SADB_SATYPE_UNSPEC 0
@@ -394,6 +410,22 @@ struct sadb_x_filter { /* restricts a dump; an AF_INET address stands in the fir
 #define SADB_IDENTTYPE_USERFQDN 3
 #define SADB_X_IDENTTYPE_ADDR 4
 #define SADB_IDENTTYPE_MAX 4
+
+/* Which of the four counts of a lifetime (KAME; pfkey_set_softrate() of <libpfkey.h>). */
+#define SADB_X_LIFETIME_ALLOCATIONS 0
+#define SADB_X_LIFETIME_BYTES 1
+#define SADB_X_LIFETIME_ADDTIME 2
+#define SADB_X_LIFETIME_USETIME 3
+#define PFKEY_SOFT_LIFETIME_RATE 80 /* per cent of the hard lifetime */
+
+/* Lengths: bytes to 8-byte units and back, and what follows the header of an extension (KAME). */
+#define PFKEY_ALIGN8(bytes) (((bytes) + 7) / 8 * 8)
+#define PFKEY_UNIT64(bytes) ((bytes) >> 3)
+#define PFKEY_UNUNIT64(units) ((units) << 3)
+#define PFKEY_EXTLEN(ext) PFKEY_UNUNIT64(((const struct sadb_ext *)(const void *)(ext))->sadb_ext_len)
+#define PFKEY_ADDR_PREFIX(ext) (((struct sadb_address *)(void *)(ext))->sadb_address_prefixlen)
+#define PFKEY_ADDR_PROTO(ext) (((struct sadb_address *)(void *)(ext))->sadb_address_proto)
+#define PFKEY_ADDR_SADDR(ext) ((struct sockaddr *)(void *)((char *)(ext) + sizeof(struct sadb_address)))
 
 #ifdef __cplusplus
 }

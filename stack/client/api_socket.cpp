@@ -10,6 +10,7 @@
 #include <net/pfkeyv2.h>
 
 #include <algorithm>
+#include <unistd.h>
 
 using namespace latchkey;
 using namespace latchkey::client;
@@ -19,6 +20,7 @@ using control::SocketKind;
 namespace {
 
 constexpr std::size_t largest_address = sizeof(sockaddr_storage);
+constexpr std::size_t longest_reason = 1024;
 constexpr std::size_t reply_header = 64;   // at least a Reply's, without address and payload
 
 Bytes bytes(const void* data, std::size_t size)
@@ -97,6 +99,25 @@ int latchkey_socket(latchkey_host* host, int domain, int type, int protocol)
 int latchkey_pfkey_open(latchkey_host* host)
 {
     return latchkey_socket(host, PF_KEY, SOCK_RAW | SOCK_CLOEXEC, PF_KEY_V2);
+}
+
+int latchkey_pfkey_reason(latchkey_host* host, int fd, char* text, std::size_t room)
+{
+    std::array<std::uint8_t, reply_header + longest_reason> storage;
+    Call what;
+    what.fd = fd;
+    what.request = {.op = Op::reason};
+    const auto answer = host->call(what, storage);
+    if (answer.fd >= 0)
+        ::close(answer.fd);
+    if (answer.result < 0)
+        return or_errno(answer.result);
+    if (room != 0) {
+        const auto kept = std::min(answer.payload.size(), room - 1);
+        std::copy_n(answer.payload.begin(), kept, text);
+        text[kept] = '\0';
+    }
+    return static_cast<int>(answer.payload.size());
 }
 
 int latchkey_bind(latchkey_host* host, int fd, const sockaddr* address, socklen_t size)

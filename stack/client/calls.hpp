@@ -40,8 +40,8 @@ struct Datagram {
 };
 ssize_t receive_datagram(int fd, Pieces pieces, int flags, Datagram& datagram);
 
-// Op::stat (verb: the style), address, route, link: text in, text out. 0 or -errno; on failure `text` may hold the
-// reason in words.
+// Op::stat (verb: the style), address, route, link, sysctl: text in, text out. 0 or -errno; on failure `text` may hold
+// the reason in words.
 int text_call(Host& host, control::Op op, int verb, std::string_view request, std::string& text);
 
 std::size_t total_size(Pieces pieces);

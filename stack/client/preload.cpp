@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // The preload library: gives an unmodified program PF_KEY sockets of the host that $LATCHKEY names. Interposed are
-// socket() for PF_KEY; the calls that send, since on a PF_KEY socket they return when the host has decided; and those
-// by which a privilege-separated daemon loses the host's path, so that the connection exists before. Everything else is
-// the kernel's, because a socket is a real descriptor. Nothing here locks, allocates for usual messages, or relies on
-// constructors having run.
+// socket() for PF_KEY; the calls that send, since on a PF_KEY socket they return when the host has decided; those by
+// which a privilege-separated daemon loses the host's path, so that the connection exists before; and setsockopt() for
+// the two options that a key manager sets on its own sockets. Everything else is the kernel's, because a socket is a
+// real descriptor. Nothing here locks, allocates for usual messages, or relies on constructors having run.
 #include "stack/client/calls.hpp"
 #include "stack/client/descriptors.hpp"
 
 #include <net/pfkeyv2.h>
+#include <netinet6/ipsec.h>
 
 #include <dlfcn.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -51,6 +54,7 @@ constinit Next<ssize_t(int, const void*, std::size_t, int, const sockaddr*, sock
 constinit Next<ssize_t(int, const msghdr*, int)> next_sendmsg("sendmsg");
 constinit Next<ssize_t(int, const void*, std::size_t)> next_write("write");
 constinit Next<ssize_t(int, const iovec*, int)> next_writev("writev");
+constinit Next<int(int, int, int, const void*, socklen_t)> next_setsockopt("setsockopt");
 constinit Next<int(const char*)> next_chroot("chroot");
 constinit Next<int(uid_t)> next_setuid("setuid");
 constinit Next<int(uid_t)> next_seteuid("seteuid");
@@ -79,6 +83,7 @@ Host* default_host()
     next_sendmsg.get();
     next_write.get();
     next_writev.get();
+    next_setsockopt.get();
     next_chroot.get();
     next_setuid.get();
     next_seteuid.get();
@@ -147,6 +152,53 @@ ssize_t send_key(int fd, const void* data, std::size_t size, int flags)
     return send_key(fd, Pieces(&piece, 1), flags);
 }
 
+// ---- what a key manager asks of the kernel's sockets that it speaks IKE on ------------------------------------
+
+bool is_internet_socket(int fd)
+{
+    int domain = 0;
+    socklen_t size = sizeof domain;
+    return ::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && (domain == AF_INET || domain == AF_INET6);
+}
+
+bool is_policy_option(int level, int name)
+{
+    return (level == IPPROTO_IP && name == IP_IPSEC_POLICY) || (level == IPPROTO_IPV6 && name == IPV6_IPSEC_POLICY);
+}
+
+// A policy that asks for no protection; well-formed by what Linux looks at (not the extension's type: OpenIKED sends
+// another).
+bool asks_for_clear(const void* value, socklen_t size)
+{
+    struct sadb_x_policy policy{};
+    if (value == nullptr || size < sizeof policy)
+        return false;
+    std::memcpy(&policy, value, sizeof policy);
+    const bool sound = policy.sadb_x_policy_len * std::size_t{8} <= size
+        && (policy.sadb_x_policy_dir == IPSEC_DIR_INBOUND || policy.sadb_x_policy_dir == IPSEC_DIR_OUTBOUND);
+    return sound
+        && (policy.sadb_x_policy_type == IPSEC_POLICY_BYPASS || policy.sadb_x_policy_type == IPSEC_POLICY_ENTRUST);
+}
+
+bool asks_for_encapsulation(const void* value, socklen_t size)
+{
+    int kind = 0;
+    if (value == nullptr || size < sizeof kind)
+        return false;
+    std::memcpy(&kind, value, sizeof kind);
+    return kind == UDP_ENCAP_ESPINUDP;
+}
+
+// A kernel without IPsec, or without the right to configure it, refuses these. But what is asked already holds: the
+// policies that this program manages are the host's, which a socket of the kernel does not meet; and it is the host
+// that takes ESP out of UDP, on its own ports, as its SAs say.
+bool holds_anyway(int fd, int level, int name, const void* value, socklen_t size)
+{
+    if (!had_key_socket.load(std::memory_order_relaxed) || !is_internet_socket(fd))
+        return false;
+    return is_policy_option(level, name) ? asks_for_clear(value, size) : asks_for_encapsulation(value, size);
+}
+
 // After what follows, the host's path may be out of reach or forbidden.
 void prepare_for_confinement()
 {
@@ -190,6 +242,18 @@ LATCHKEY_INTERPOSED ssize_t writev(int fd, const iovec* list, int count)
 {
     const auto pieces = list == nullptr || count < 0 ? Pieces{} : Pieces(list, static_cast<std::size_t>(count));
     return is_key_socket(fd, total_size(pieces)) ? send_key(fd, pieces, 0) : next_writev(fd, list, count);
+}
+
+LATCHKEY_INTERPOSED int setsockopt(int fd, int level, int name, const void* value, socklen_t size) noexcept
+{
+    const int error_before = errno;
+    const int result = next_setsockopt(fd, level, name, value, size);
+    if (result == 0 || !(is_policy_option(level, name) || (level == IPPROTO_UDP && name == UDP_ENCAP)))
+        return result;
+    const int refusal = errno;
+    const bool holds = holds_anyway(fd, level, name, value, size);
+    errno = holds ? error_before : refusal;
+    return holds ? 0 : result;
 }
 
 LATCHKEY_INTERPOSED int chroot(const char* path) noexcept

@@ -51,6 +51,9 @@ enum class Op : std::uint16_t {
     address,           // arg0: 0 list, 1 add, 2 delete; payload "PREFIX [dev IF]" -> payload lines
     route,             // arg0: 0 list, 1 add, 2 delete; payload "PREFIX|default via ADDR [dev IF] | dev IF" -> payload lines
     link,              // arg0: 0 list, 1 set; payload "IF up|down" or "IF mtu N" -> payload lines
+    sysctl,            // arg0: 0 list: every tunable, one line "NAME=VALUE"; 1 get: payload NAME -> "VALUE"; 2 set: payload
+                       //   "NAME=VALUE"; 3 describe: payload NAME, or none for all -> lines "NAME\tTYPE\tDEFAULT\tMIN\tMAX\tHELP"
+    reason,            // fd of a key socket -> payload: why its latest refused message was refused; empty: none was
 };
 
 struct Request {

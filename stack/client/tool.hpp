@@ -48,6 +48,9 @@ Option socket_option(std::string& path);
 // Connects to the host and checks that the two understand each other; empty path: the default. False: complained.
 bool open_host(client::Host& host, const std::string& path);
 
+// Why the host refused: its own words, if client::text_call() brought any, else what errno says.
+std::string host_reason(const std::string& text, int error);
+
 // The whole of `text` as a number between the limits.
 bool parse_number(std::string_view text, double low, double high, double& number);
 bool parse_number(std::string_view text, long low, long high, long& number);
@@ -56,6 +59,8 @@ int run_program(const Command& self, Words words);
 int run_ping(const Command& self, Words words);
 int run_stat(const Command& self, Words words);
 int run_configure(const Command& self, Words words);   // address, route, link
+int run_sysctl(const Command& self, Words words);
+int run_algs(const Command& self, Words words);
 int run_monitor(const Command& self, Words words);
 
 // Why the preload library would not reach into a program. `path` is what exec would be given.

@@ -26,6 +26,14 @@ constexpr std::array table{
             "list or change a host's routes", "", run_configure},
     Command{"link", "link [--socket PATH] [list | set IF up|down | set IF mtu N]", "list or change a host's interfaces",
             "", run_configure},
+    Command{"sysctl", "sysctl [-adenqwx] [-f FILE] [--socket PATH] NAME[=VALUE] ...",
+            "print or set a host's tunables",
+            "A NAME without its end stands for all below it: net.key. Numbers are decimal, or hexadecimal with 0x.\n"
+            "Exit status: 0, or 1 if anything failed, when the rest was done all the same.\n",
+            run_sysctl},
+    Command{"algs", "algs [--json] [--socket PATH] [NAME|KIND ...]",
+            "list the algorithms and which of them a host offers",
+            "KIND is cipher, aead, auth or compression. Works without a host.\n", run_algs},
     Command{"monitor", "monitor [--socket PATH]", "print changes of addresses, routes and links as they happen",
             "Ends at an interrupt, or with status 1 when the host ends.\n", run_monitor},
 };
@@ -84,6 +92,65 @@ std::size_t distance(std::string_view a, std::string_view b)
     return row[b.size()];
 }
 
+// ---- options ----------------------------------------------------------------------------------------------------
+
+std::optional<int> no_option(const Command& command, std::span<const Option> options, std::string_view name)
+{
+    std::vector<std::string_view> names;
+    for (const auto& known : options)
+        names.push_back(known.name);
+    return fail_usage(command, "there is no option " + std::string(name) + suggestion(name, names));
+}
+
+// `value`: what stands in the same word; else the next word is taken.
+std::optional<int> apply(const Command& command, const Option& option, std::optional<std::string_view> value,
+                         Words& words)
+{
+    const std::string shown(option.name);
+    if (option.value.empty() && value)
+        return fail_usage(command, shown + " takes no value");
+    if (!option.value.empty() && !value) {
+        if (words.empty())
+            return fail_usage(command, shown + " needs a value: " + std::string(option.value));
+        value = words.front();
+        words = words.subspan(1);
+    }
+    if (option.set(value.value_or("")))
+        return std::nullopt;
+    return fail_usage(command,
+                      shown + " `" + std::string(value.value_or("")) + "`: expected " + std::string(option.help));
+}
+
+// "--socket=PATH" as well as "--socket PATH".
+std::optional<int> take_long(const Command& command, std::span<const Option> options, std::string_view word,
+                             Words& words)
+{
+    const auto equals = word.find('=');
+    const auto name = word.substr(0, equals);
+    const auto option = std::ranges::find(options, name, &Option::name);
+    if (option == options.end())
+        return no_option(command, options, name);
+    return apply(command, *option, equals == word.npos ? std::nullopt : std::optional(word.substr(equals + 1)), words);
+}
+
+// "-c5" as well as "-c 5"; "-an" is "-a -n".
+std::optional<int> take_letters(const Command& command, std::span<const Option> options, std::string_view letters,
+                                Words& words)
+{
+    while (!letters.empty()) {
+        const std::string name{'-', letters.front()};
+        letters.remove_prefix(1);
+        const auto option = std::ranges::find(options, name, &Option::name);
+        if (option == options.end())
+            return no_option(command, options, name);
+        const bool has_value = !option->value.empty();
+        const auto value = has_value && !letters.empty() ? std::optional(letters) : std::nullopt;
+        if (const auto failed = apply(command, *option, value, words); failed || has_value)
+            return failed;
+    }
+    return std::nullopt;
+}
+
 template <class Number> bool parse(std::string_view text, Number low, Number high, Number& number)
 {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
@@ -134,7 +201,7 @@ std::span<const Command> commands()
 std::optional<int> take_options(const Command& command, std::span<const Option> options, Words& words)
 {
     while (!words.empty()) {
-        std::string_view word = words.front();
+        const std::string_view word = words.front();
         if (word.size() < 2 || word[0] != '-')
             return std::nullopt;
         words = words.subspan(1);
@@ -144,32 +211,10 @@ std::optional<int> take_options(const Command& command, std::span<const Option> 
             print_help(command, options);
             return exit_ok;
         }
-        // "--socket=PATH" and "-c5" as well as "--socket PATH" and "-c 5".
-        const bool is_long = word[1] == '-';
-        const auto name = is_long ? word.substr(0, word.find('=')) : word.substr(0, 2);
-        std::optional<std::string_view> value;
-        if (name.size() < word.size())
-            value = word.substr(name.size() + (is_long ? 1 : 0));
-        const auto option =
-            std::find_if(options.begin(), options.end(), [&](const Option& o) { return o.name == name; });
-        if (option == options.end()) {
-            std::vector<std::string_view> names;
-            for (const auto& known : options)
-                names.push_back(known.name);
-            return fail_usage(command, "there is no option " + std::string(name) + suggestion(name, names));
-        }
-        const std::string shown(name);
-        if (option->value.empty() && value)
-            return fail_usage(command, shown + " takes no value");
-        if (!option->value.empty() && !value) {
-            if (words.empty())
-                return fail_usage(command, shown + " needs a value: " + std::string(option->value));
-            value = words.front();
-            words = words.subspan(1);
-        }
-        if (!option->set(value.value_or("")))
-            return fail_usage(command, shown + " `" + std::string(value.value_or("")) + "`: expected "
-                                           + std::string(option->help));
+        const auto failed = word[1] == '-' ? take_long(command, options, word, words)
+                                           : take_letters(command, options, word.substr(1), words);
+        if (failed)
+            return failed;
     }
     return std::nullopt;
 }

@@ -37,24 +37,23 @@ const Verb* find_verb(std::string_view command, std::string_view word)
     return found == verbs.end() ? nullptr : &*found;
 }
 
-// One reason per line of the host, if it has one; else what errno says.
-std::string reason(const std::string& text, int error)
-{
-    const auto line = text.substr(0, text.find('\n'));
-    return line.empty() ? std::strerror(-error) : line;
-}
-
 int show(client::Host& host, Op op, int verb, const std::string& request, std::string_view what)
 {
     std::string text;
     if (const int error = client::text_call(host, op, verb, request, text); error < 0)
-        return fail(std::string(what) + ": " + reason(text, error));
+        return fail(std::string(what) + ": " + host_reason(text, error));
     return std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0
         ? exit_ok
         : fail(std::string(what) + ": cannot write the output");
 }
 
 }  // namespace
+
+std::string host_reason(const std::string& text, int error)
+{
+    const auto line = text.substr(0, text.find('\n'));
+    return line.empty() ? std::strerror(-error) : line;
+}
 
 int run_stat(const Command& self, Words words)
 {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// What ESP costs per packet, against the bare OpenSSL calls that any implementation on OpenSSL has to make, measured in
+// What ESP and AH cost per packet, against the bare OpenSSL calls that any implementation on OpenSSL has to make, measured in
 // the same run. Prints ns per packet and the ratio. With --check R: exit status 1 if any ratio is above R, 77 (skipped)
 // in a build whose times mean nothing.
 #include "stack/esp.hpp"
@@ -80,25 +80,28 @@ template <class Prepare, class Bare, class Ours> Times compare(Prepare prepare, 
 // The least that one packet needs from OpenSSL: IV, data, ICV. Contexts are keyed before; no framing, no copies.
 class Bare {
 public:
-    Bare(const Sa& sa, bool encrypting) : aead_(sa.auth == nullptr), encrypting_(encrypting)
+    Bare(const Sa& sa, const char* cipher, bool encrypting) : aead_(sa.auth == nullptr), encrypting_(encrypting)
     {
         const auto key = sa.cipher_key.bytes();
         cipher_.reset(EVP_CIPHER_CTX_new());
         const std::unique_ptr<EVP_CIPHER, decltype(&EVP_CIPHER_free)> algorithm(
-            EVP_CIPHER_fetch(nullptr, aead_ ? "AES-128-GCM" : "AES-128-CBC", nullptr), EVP_CIPHER_free);
+            EVP_CIPHER_fetch(nullptr, cipher, nullptr), EVP_CIPHER_free);
         if (EVP_CipherInit_ex2(cipher_.get(), algorithm.get(), key.data(), nullptr, encrypting, nullptr) != 1)
             broken("EVP_CipherInit_ex2");
         EVP_CIPHER_CTX_set_padding(cipher_.get(), 0);
-        if (aead_)
-            return;
-        std::string digest = sa.auth->primitive == Primitive::hmac_sha1 ? "SHA1" : "SHA256";
-        const OSSL_PARAM parameters[] = {
-            OSSL_PARAM_utf8_string(OSSL_MAC_PARAM_DIGEST, digest.data(), digest.size()), OSSL_PARAM_END};
-        const std::unique_ptr<EVP_MAC, decltype(&EVP_MAC_free)> hmac(EVP_MAC_fetch(nullptr, "HMAC", nullptr),
-                                                                     EVP_MAC_free);
-        mac_.reset(EVP_MAC_CTX_new(hmac.get()));
-        if (EVP_MAC_init(mac_.get(), sa.auth_key.bytes().data(), sa.auth_key.size(), parameters) != 1)
-            broken("EVP_MAC_init");
+        if (!aead_)
+            key_mac(sa);
+    }
+
+    // AH: the signature alone.
+    explicit Bare(const Sa& sa) : aead_(false), encrypting_(false) { key_mac(sa); }
+
+    bool authenticate(const Buffer& packet, std::size_t size)
+    {
+        std::size_t length = 0;
+        return EVP_MAC_init(mac_.get(), nullptr, 0, nullptr) == 1 &&
+               EVP_MAC_update(mac_.get(), packet.data(), size) == 1 &&
+               EVP_MAC_final(mac_.get(), spare_.data(), &length, spare_.size()) == 1;
     }
 
     // Whole packets without their ICVs; out may be in. What they hold does not matter: the ICV of GCM is not judged.
@@ -125,12 +128,16 @@ public:
     }
 
 private:
-    bool authenticate(const Buffer& packet, std::size_t size)
+    void key_mac(const Sa& sa)
     {
-        std::size_t length = 0;
-        return EVP_MAC_init(mac_.get(), nullptr, 0, nullptr) == 1 &&
-               EVP_MAC_update(mac_.get(), packet.data(), size) == 1 &&
-               EVP_MAC_final(mac_.get(), spare_.data(), &length, spare_.size()) == 1;
+        std::string digest = sa.auth->primitive == Primitive::hmac_sha1 ? "SHA1" : "SHA256";
+        const OSSL_PARAM parameters[] = {
+            OSSL_PARAM_utf8_string(OSSL_MAC_PARAM_DIGEST, digest.data(), digest.size()), OSSL_PARAM_END};
+        const std::unique_ptr<EVP_MAC, decltype(&EVP_MAC_free)> hmac(EVP_MAC_fetch(nullptr, "HMAC", nullptr),
+                                                                     EVP_MAC_free);
+        mac_.reset(EVP_MAC_CTX_new(hmac.get()));
+        if (EVP_MAC_init(mac_.get(), sa.auth_key.bytes().data(), sa.auth_key.size(), parameters) != 1)
+            broken("EVP_MAC_init");
     }
 
     bool aead_, encrypting_;
@@ -144,6 +151,7 @@ private:
 
 struct Suite {
     const char* name;
+    const char* evp;
     const char* cipher;
     std::size_t key;
     const char* auth;
@@ -154,8 +162,11 @@ Sa make_sa(const Suite& suite)
     Sa sa;
     sa.spi = 0x1001;
     sa.state = SaState::mature;
-    sa.cipher = algorithm_by_name(AlgorithmKind::cipher, suite.cipher);
-    sa.cipher_key = SecretBytes(Buffer(suite.key, 0x42));
+    sa.protocol = suite.cipher == nullptr ? ip_proto::ah : ip_proto::esp;
+    if (suite.cipher != nullptr) {
+        sa.cipher = algorithm_by_name(AlgorithmKind::cipher, suite.cipher);
+        sa.cipher_key = SecretBytes(Buffer(suite.key, 0x42));
+    }
     if (suite.auth != nullptr) {
         sa.auth = algorithm_by_name(AlgorithmKind::auth, suite.auth);
         sa.auth_key = SecretBytes(Buffer(sa.auth->key_min / 8u, 0x17));
@@ -185,7 +196,7 @@ Times outbound(const Suite& suite, std::size_t size)
     SodiumRng rng;
     const auto backend = make_openssl_backend(rng);
     auto sa = make_sa(suite);
-    Bare bare(sa, true);
+    Bare bare(sa, suite.evp, true);
     const Buffer payload(size, 0xa5);
     Buffer packet(esp_sealed_size(sa, size)), plain(packet.size()), out(packet.size());
     const auto covered = packet.size() - icv_size(sa);
@@ -209,7 +220,7 @@ Times inbound(const Suite& suite, std::size_t size)
     SodiumRng rng;
     const auto backend = make_openssl_backend(rng);
     auto sender = make_sa(suite), receiver = make_sa(suite);
-    Bare bare(receiver, false);
+    Bare bare(receiver, suite.evp, false);
     const Buffer payload(size, 0xa5);
     const auto length = esp_sealed_size(sender, size);
     const auto covered = length - icv_size(sender);
@@ -237,6 +248,45 @@ Times inbound(const Suite& suite, std::size_t size)
         });
 }
 
+// AH: our own signature is checked again and again, with the window off.
+Times signature(const Suite& suite, std::size_t size, bool out)
+{
+    constexpr std::size_t at = 20;
+    SodiumRng rng;
+    const auto backend = make_openssl_backend(rng);
+    auto sa = make_sa(suite);
+    sa.replay = ReplayWindow();
+    Bare bare(sa);
+    Buffer datagram(at + ah_size(sa, Family::v4) + size, 0xa5);
+    datagram[0] = 0x45;
+    AhSealJob seal;
+    seal.sa = &sa;
+    seal.datagram = datagram;
+    seal.at = at;
+    AhOpenJob open;
+    open.sa = &sa;
+    open.datagram = datagram;
+    open.at = at;
+    const auto sign = [&] {
+        seal.sequence = ++sa.sequence;
+        backend->seal({&seal, 1});
+        if (seal.result != Drop::none)
+            broken("AH seal");
+    };
+    const auto verify = [&] {
+        backend->open({&open, 1});
+        if (open.result != Drop::none)
+            broken("AH open");
+    };
+    return compare(
+        sign,
+        [&](int) {
+            if (!bare.authenticate(datagram, datagram.size()))
+                broken("bare signature");
+        },
+        [&](int) { out ? sign() : verify(); });
+}
+
 }  // namespace
 
 int main(int argc, char** argv)
@@ -248,16 +298,20 @@ int main(int argc, char** argv)
     if (checking && !meaningful)
         return skipped;
     static constexpr Suite suites[] = {
-        {"AES-128-GCM", "aes-gcm-16", 20, nullptr},
-        {"AES-128-CBC HMAC-SHA1-96", "aes-cbc", 16, "hmac-sha1"},
-        {"AES-128-CBC HMAC-SHA256-128", "aes-cbc", 16, "hmac-sha256"},
+        {"AES-128-GCM", "AES-128-GCM", "aes-gcm-16", 20, nullptr},
+        {"ChaCha20-Poly1305", "ChaCha20-Poly1305", "chacha20-poly1305", 36, nullptr},
+        {"AES-128-CBC HMAC-SHA1-96", "AES-128-CBC", "aes-cbc", 16, "hmac-sha1"},
+        {"AES-128-CBC HMAC-SHA256-128", "AES-128-CBC", "aes-cbc", 16, "hmac-sha256"},
+        {"AH HMAC-SHA256-128", nullptr, nullptr, 0, "hmac-sha256"},
     };
     bool within = true;
     std::printf("%-28s %6s   %10s %10s %6s\n", "ns per packet", "bytes", "OpenSSL", "Latchkey", "ratio");
     for (const auto& suite : suites)
         for (const std::size_t size : {64u, 512u, 1400u})
             for (const bool out : {true, false}) {
-                const auto times = out ? outbound(suite, size) : inbound(suite, size);
+                const auto times = suite.cipher == nullptr ? signature(suite, size, out)
+                                   : out                   ? outbound(suite, size)
+                                                           : inbound(suite, size);
                 const auto ratio = times.ours / times.bare;
                 std::printf("%-28s %6zu %s %9.0f %10.0f %6.2f\n", suite.name, size, out ? "out" : "in ", times.bare,
                             times.ours, ratio);

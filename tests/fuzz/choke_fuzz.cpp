@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Frames from the wire into a whole host: choke layer, reassembly, ESP, policy check, forwarding, lwIP. The host has
-// clear, protected and port-selected policies, SAs in both modes, and routes. Input: records of a two-byte length
+// Frames from the wire into a whole host: choke layer, reassembly, ESP, AH, IPComp, ESP in UDP, policy check,
+// forwarding, lwIP. The host has clear, protected and port-selected policies, SAs in both modes, some of them without
+// an ICV (so that what is inside is reached as well), and routes. Input: records of a two-byte length
 // (network order, its top bit: let a second pass first) and an Ethernet frame whose first 12 bytes are replaced by the
 // right addresses, so that the fuzzer does not have to guess them.
 #include "pfkey/message.hpp"
@@ -62,6 +63,14 @@ public:
         add_sa(*key, "10.0.0.2", "10.0.0.1", 0x1002, IPSEC_MODE_TUNNEL);
         add_sa(*key, "fd00::2", "fd00::1", 0x1003, IPSEC_MODE_TRANSPORT);
         add_sa(*key, "fd00::2", "fd00::1", 0x1004, IPSEC_MODE_ANY);
+        add_open_sa("10.0.0.2", "10.0.0.1", 0x1005, Mode::transport, 0);
+        add_open_sa("10.0.0.2", "10.0.0.1", 0x1006, Mode::tunnel, 0);
+        add_open_sa("10.0.0.2", "10.0.0.1", 0x1007, Mode::any, 4500);
+        add_open_sa("fd00::2", "fd00::1", 0x1008, Mode::any, 4500);
+        add_ah(*key, "10.0.0.2", "10.0.0.1", 0x1009);
+        add_ah(*key, "fd00::2", "fd00::1", 0x100a);
+        add_ipcomp(*key, "10.0.0.2", "10.0.0.1", 0x100b, IPSEC_MODE_TUNNEL);
+        add_ipcomp(*key, "fd00::2", "fd00::1", 0x100c, IPSEC_MODE_TRANSPORT);
         add_policy(*key, "10.0.0.2", 32, "10.0.0.1", 32, IPSEC_DIR_INBOUND, ip_proto::udp, 4444);
         add_policy(*key, "10.0.0.0", 24, "10.1.0.0", 24, IPSEC_DIR_FWD, ip_proto::any, 0);
         add_policy(*key, "fd00::2", 128, "fd00::1", 128, IPSEC_DIR_INBOUND, ip_proto::tcp, 0);
@@ -109,6 +118,53 @@ private:
         m.sa2 = Sa2Ext{mode, 0, 0};
         m.source = at(from, 32);
         m.destination = at(to, 32);
+        send(key, m);
+    }
+
+    static Message sa_message(std::uint8_t satype, const char* from, const char* to, std::uint32_t spi,
+                              std::uint8_t mode)
+    {
+        Message m;
+        m.type = SADB_ADD;
+        m.satype = satype;
+        m.sa = SaExt{spi, 0, SADB_SASTATE_MATURE, 0, 0, 0};
+        m.sa2 = Sa2Ext{mode, 0, 0};
+        m.source = at(from, 32);
+        m.destination = at(to, 32);
+        return m;
+    }
+
+    // ESP with nothing to guess: no cipher, no ICV. No message can ask for that. natt_port 0: plain.
+    void add_open_sa(const char* from, const char* to, std::uint32_t spi, Mode mode, std::uint16_t natt_port)
+    {
+        auto sa = std::make_unique<Sa>();
+        sa->spi = spi;
+        sa->mode = mode;
+        sa->state = SaState::mature;
+        sa->source = *Address::parse(from);
+        sa->destination = *Address::parse(to);
+        sa->cipher = algorithm_by_name(AlgorithmKind::cipher, "null");
+        if (natt_port != 0) {
+            sa->natt = std::make_unique<NatTraversal>();
+            sa->natt->type = 2;
+            sa->natt->source_port = sa->natt->destination_port = natt_port;
+        }
+        expect(host_->engine().sad().insert(std::move(sa)).has_value());
+    }
+
+    void add_ah(KeySocketId key, const char* from, const char* to, std::uint32_t spi)
+    {
+        static constexpr std::array<std::uint8_t, 20> secret{1, 2, 3};
+        auto m = sa_message(SADB_SATYPE_AH, from, to, spi, IPSEC_MODE_ANY);
+        m.sa->auth = SADB_AALG_SHA1HMAC;
+        m.auth_key = KeyExt{160, secret};
+        send(key, m);
+    }
+
+    void add_ipcomp(KeySocketId key, const char* from, const char* to, std::uint32_t spi, std::uint8_t mode)
+    {
+        auto m = sa_message(SADB_X_SATYPE_IPCOMP, from, to, spi, mode);
+        m.sa->encrypt = SADB_X_CALG_DEFLATE;
         send(key, m);
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// A host with two key sockets, driven by the input: messages, time, packets, readers that come and go. Whatever comes,
-// the answers are well-formed, the queues and tables stay within their limits, and dead things are not touched.
+// A host with two key sockets, driven by the input: messages, batches, time, packets, readers that come and go. Whatever
+// comes, the answers are well-formed, the queues and tables stay within their limits, dead things are not touched, and a
+// batch that fails has changed nothing.
 //
 // Input: steps of one opcode byte (the low 3 bits; bit 3 picks the socket) and what it takes, see the switch below.
 #include "pfkey/engine.hpp"
@@ -30,7 +31,7 @@ private:
 };
 
 constexpr EngineLimits limits{.queue_bytes = 8192, .max_sas = 64, .max_policies = 64, .max_key_sockets = 2,
-                              .max_acquires = 4};
+                              .max_acquires = 4, .batch_bytes = 8192};
 constexpr std::size_t max_record = 256 * 8;   // a step cannot be longer
 
 class Driver {
@@ -82,10 +83,45 @@ private:
         wire::Writer header(record, wire::Order::host);
         header.put_at<std::uint8_t>(0, PF_KEY_V2);
         header.put_at<std::uint16_t>(4, static_cast<std::uint16_t>(record.size() / 8));
+        const auto head = peek_header(record);
+        const bool commits = head && head->type == SADB_X_BATCH && head->satype == SADB_X_BATCH_COMMIT;
+        const std::uint64_t before = commits ? fingerprint() : 0;
         if (units % 2 == 0)
             engine_.handle_unsupervised(socket, record, now_);
         else if (const auto done = engine_.handle(socket, record, now_); !done)
             require(!done.error().reason.empty() && done.error().number() != 0);
+        if (commits && !committed(socket))
+            require(fingerprint() == before);
+    }
+
+    // Reads everything; what did the last answer to an X_BATCH say?
+    bool committed(KeySocketId socket)
+    {
+        bool done = false;
+        while (!engine_.front(socket).empty()) {
+            if (const auto head = peek_header(engine_.front(socket)); head->type == SADB_X_BATCH)
+                done = head->error == 0;
+            read(socket);
+        }
+        return done;
+    }
+
+    // Of the tables' contents, in their order.
+    std::uint64_t fingerprint()
+    {
+        std::uint64_t sum = mix(engine_.sad().last_serial() + 1) + mix(engine_.spd().last_order() + 2);
+        const auto add = [&](std::uint64_t word) { sum = mix(sum * 3 + word); };
+        for (std::uint64_t cursor = 0; const Sa* sa = engine_.sad().next(cursor, 0);) {
+            add(sa->spi + sa->source.hash() * 3 + sa->destination.hash());
+            add(static_cast<std::uint64_t>(sa->state) + sa->hard.addtime * 5 + sa->soft.addtime * 7 + sa->sequence * 11);
+            add(sa->current.bytes + (sa->natt == nullptr ? 0 : sa->natt->destination_port));
+        }
+        Spd::Cursor cursor;
+        while (const Policy* policy = engine_.spd().next(cursor)) {
+            add(policy->id + policy->order * 3 + policy->priority * 5 + static_cast<std::uint64_t>(policy->action) * 7);
+            add(policy->requests.empty() ? 0 : policy->requests[0].tunnel_source.hash() + policy->requests[0].reqid);
+        }
+        return sum;
     }
 
     void read(KeySocketId socket)

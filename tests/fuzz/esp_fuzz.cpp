@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // ESP: arbitrary bytes are opened under every suite; what is sealed opens again, and does not with one bit changed.
-// Input: suite, SA flags, sequence number (8), the rest is the packet to open and then the payload to seal.
+// Input: suite, SA flags, sequence number (8), extra padding, the rest is the packet to open and then the payload to
+// seal.
 #include "stack/esp.hpp"
 
 #include <algorithm>
@@ -28,19 +29,23 @@ struct Suite {
     std::size_t key;
 };
 
+// Every cipher with its smallest key, alone and with one ICV; the null cipher with every ICV.
 const std::vector<Suite>& suites()
 {
     static const auto all = [] {
         std::vector<Suite> made;
+        const auto& null = *algorithm_by_name(AlgorithmKind::cipher, "null");
+        const auto& sha256 = *algorithm_by_name(AlgorithmKind::auth, "hmac-sha256");
         for (const auto& cipher : algorithms) {
             if (!cipher.offered() || !same_space(cipher.kind, AlgorithmKind::cipher))
                 continue;
-            const std::size_t key = cipher.primitive == Primitive::null ? 0 : 16u + cipher.salt;
-            made.push_back({&cipher, nullptr, key});
-            for (const auto& auth : algorithms)
-                if (cipher.kind != AlgorithmKind::aead && auth.kind == AlgorithmKind::auth && auth.offered())
-                    made.push_back({&cipher, &auth, key});
+            made.push_back({&cipher, nullptr, cipher.key_min / 8u});
+            if (cipher.kind != AlgorithmKind::aead)
+                made.push_back({&cipher, &sha256, cipher.key_min / 8u});
         }
+        for (const auto& auth : algorithms)
+            if (auth.kind == AlgorithmKind::auth && auth.offered())
+                made.push_back({&null, &auth, 0});
         return made;
     }();
     return all;
@@ -85,12 +90,14 @@ Drop open(CipherBackend& backend, Sa& sa, Buffer& packet, Bytes* payload = nullp
     return job.result;
 }
 
-void round_trip(CipherBackend& backend, const Suite& suite, std::uint8_t flags, std::uint64_t sequence, Bytes payload)
+void round_trip(CipherBackend& backend, const Suite& suite, std::uint8_t flags, std::uint64_t sequence,
+                std::size_t padding, Bytes payload)
 {
     auto sender = make_sa(suite, flags), receiver = make_sa(suite, flags);
     if (sequence > 1)
         receiver.replay.accept(sequence - 1);
-    Buffer packet(esp_sealed_size(sender, payload.size()));
+    const std::size_t unit = std::max<std::size_t>(4, suite.cipher->block);
+    Buffer packet(esp_sealed_size(sender, payload.size()) + padding / unit * unit);
     SealJob job;
     job.sa = &sender;
     job.sequence = sequence;
@@ -128,14 +135,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto which = reader.get<std::uint8_t>();
     const auto flags = reader.get<std::uint8_t>();
     const auto sequence = reader.get<std::uint64_t>();
+    const auto padding = reader.get<std::uint8_t>();
     if (!reader.ok())
         return 0;
-    CountingRng rng;
-    const auto backend = make_openssl_backend(rng);
+    static CountingRng rng;
+    static const auto backend = make_openssl_backend(rng);   // makes its algorithms once, as a host does
     const auto& suite = suites()[which % suites().size()];
     auto sa = make_sa(suite, flags);
     Buffer packet(reader.rest().begin(), reader.rest().end());
     open(*backend, sa, packet);
-    round_trip(*backend, suite, flags, sequence, reader.rest());
+    round_trip(*backend, suite, flags, sequence, padding, reader.rest());
     return 0;
 }

@@ -2,6 +2,7 @@
 // Packets as the wire brings them: parsed, cut, and put together. Input: one byte for the limits, then packets, each after
 // a control byte (provenance, MTU, time that passes) and its length (16 bits).
 #include "stack/fragment.hpp"
+#include "stack/natt.hpp"
 
 #include <algorithm>
 #include <cstdlib>
@@ -105,6 +106,24 @@ void check_reassembled(const Reassembly::Outcome& outcome)
     require(p && p->total == datagram.size() && !p->is_fragment && p->fragment_header == 0);
 }
 
+// Out of a NAT: only the checksum is touched, and it is right afterwards.
+void check_repair(Bytes view, const Packet& p)
+{
+    Buffer packet(view.begin(), view.begin() + static_cast<std::ptrdiff_t>(p.total));
+    natt::repair_checksum(packet, {}, true);
+    std::size_t changed = 0;
+    for (std::size_t i = 0; i < packet.size(); ++i)
+        changed += packet[i] != view[i] ? 1 : 0;
+    require(changed <= 2);
+    const auto upper = Bytes(packet).subspan(p.payload);
+    if (changed != 0)
+        require(upper_checksum(upper, p.source, p.destination, p.protocol) == 0);
+    if (p.protocol == ip_proto::udp && upper.size() >= natt::udp_header) {
+        (void)natt::kind_of(upper);
+        require(!natt::sound(upper, p.source, p.destination) || wire::field<std::uint16_t>(upper, 4) == upper.size());
+    }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size)
@@ -132,6 +151,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         if (!packet)
             continue;
         check_parsed(view, *packet);
+        check_repair(view, *packet);
         check_cut(view, *packet, mtus[control >> 3 & 7]);
         check_reassembled(reassembly.add(view, *packet, control & 3u, now));
         require(reassembly.held_bytes() <= limits.bytes && reassembly.held_datagrams() <= limits.datagrams);

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
 """A Linux kernel is the IPsec peer of our host on a TAP: ping, UDP and TCP, both ways, through ESP in transport and
-tunnel mode, IPv4 and IPv6 in each other, every suite. A bystander on the wire sees nothing but ESP."""
+tunnel mode, IPv4 and IPv6 in each other, every suite; then kernel_cases.py: AH, IPComp, ESP in UDP, bundles. A
+bystander on the wire sees nothing but the outermost transform. Arguments: only cases whose name has one of them."""
 import hashlib
 import os
 import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "uml"))
+import kernel_cases
 from guest import Guest, need_guest
 from peers import (IN_SPI, MIXED_TUNNELS, OUR_MAC, OUT_SPI, PATIENCE, SUITES, TRANSPORTS, TUNNELS, Capture,
                    enter_private_network, expect, host_on_tap, ip, main, material, quiet_device, setkey_script)
@@ -37,11 +39,26 @@ def guest_script(suite, ends):
     lines = ["xfrm state flush", "xfrm policy flush",
              state(ours, peers, OUT_SPI, "out"), state(peers, ours, IN_SPI, "in"),
              policy(ends.ours, ends.peers, "in", ours, peers), policy(ends.peers, ends.ours, "out", peers, ours)]
+    return batch(lines, ends)
+
+
+def batch(lines, ends):
     # To Linux, neighbour discovery is traffic like any other.
     lines += [f"xfrm policy add src ::/0 dst ::/0 proto ipv6-icmp type {kind} dir {direction} priority 1 action allow"
               for kind in (135, 136) for direction in ("in", "out")]
     lines.append(f"route replace {ends.ours} dev vec0 src {ends.peers}")
     return "ip -batch - <<'END'\n" + "\n".join(lines) + "\nEND"
+
+
+# The kernel takes ESP out of UDP for a socket that asks for it.
+ENCAPSULATION_SOCKETS = f"""import signal, socket
+taken = [socket.socket(family, socket.SOCK_DGRAM) for family in (socket.AF_INET, socket.AF_INET6)]
+taken[1].setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+for s in taken:
+    s.setsockopt(17, 100, (2).to_bytes(4, "little"))
+    s.bind(("", {kernel_cases.UDP_PORT}))
+signal.pause()
+"""
 
 
 def bring_up(lab):
@@ -64,6 +81,9 @@ END
 ethtool -K vec0 tx off tso off gso off gro off >/dev/null""")
     guest.start(f"socat -b 65536 UDP6-RECVFROM:{UDP_ECHO},ipv6only=0,fork PIPE")
     guest.start(f"socat TCP6-LISTEN:{TCP_SINK},ipv6only=0,reuseaddr,fork SYSTEM:'sha256sum >/run/sum'")
+    with open(lab.path("encapsulation.py"), "w", encoding="ascii") as file:
+        file.write(ENCAPSULATION_SOCKETS)
+    guest.start(f"python3 {lab.path('encapsulation.py')}")
     host.start("udp_echo", "serve", str(UDP_ECHO), stderr=subprocess.DEVNULL)
     return guest, host
 
@@ -131,8 +151,13 @@ def body(lab):
         with Capture("guest") as capture:
             host.ping(ends.peers)
         expect(any(kind.startswith("IPv") for kind in capture.kinds), f"the capture saw no clear ping: {capture.kinds}")
+    wanted = sys.argv[1:]
+    count = 0
     for suite, ends in CASES:
         label = f"{suite.name}, {ends.name}"
+        if wanted and not any(word in label for word in wanted):
+            continue
+        count += 1
         host.setkey(setkey_script(suite, ends))
         guest.run(guest_script(suite, ends))
         before = host.counters()
@@ -146,8 +171,26 @@ def body(lab):
         print(f"{label}: {capture.kinds['esp']} packets")
         if suite is SUITES[0]:
             clear_is_refused(guest, host, ends)
+    for case in kernel_cases.CASES:
+        if wanted and not any(word in case.name for word in wanted):
+            continue
+        count += 1
+        host.setkey(case.setkey_script())
+        guest.run(batch(case.xfrm_lines(), case.ends))
+        before = host.counters()
+        with Capture("guest") as capture:
+            pings(guest, host, case.ends)
+            datagrams(guest, host, case.ends, lab)
+            streams(guest, host, case.ends, lab)
+        outermost = case.on_wire[0]
+        expect(capture.kinds.get(outermost), f"{case.name}: no {outermost} on the wire: {capture.kinds}")
+        expect(set(capture.kinds) <= {*case.on_wire, "arp", "nd"}, f"{case.name}: also on the wire: {capture.kinds}")
+        dropped = host.drops_since(before)
+        expect(not dropped, f"{case.name}: our host dropped packets: {dropped}")
+        print(f"{case.name}: {capture.kinds[outermost]} packets", flush=True)
     host.setkey("flush; spdflush;")
-    print(f"{len(CASES)} cases")
+    expect(count, f"no case has {wanted} in its name")
+    print(f"{count} cases")
 
 
 if __name__ == "__main__":

@@ -109,12 +109,15 @@ TEST_CASE("key lengths form the sets that NetBSD's tests and RFC 4106 ask for")
     CHECK_FALSE(cipher("blowfish-cbc").key_bits_ok(456));
 }
 
-TEST_CASE("sizes on the wire: RFC 2404, 3602, 4106, 4868, 7634")
+TEST_CASE("sizes on the wire: RFC 2403, 2404, 2857, 3566, 3602, 3686, 4106, 4309, 4543, 4868, 7634; keyed digests: KAME")
 {
     CHECK(auth("hmac-sha1").icv == 12);
     CHECK(auth("hmac-sha256").icv == 16);
     CHECK(auth("hmac-sha384").icv == 24);
     CHECK(auth("hmac-sha512").icv == 32);
+    for (const auto* name : {"hmac-md5", "hmac-ripemd160", "aes-xcbc-mac", "keyed-md5", "keyed-sha1"})   // 96 bits
+        CHECK(auth(name).icv == 12);
+    CHECK(auth("null").icv == 0);
     CHECK(cipher("aes-cbc").iv == 16);
     CHECK(cipher("aes-cbc").block == 16);
     CHECK(cipher("aes-gcm-16").iv == 8);
@@ -125,4 +128,32 @@ TEST_CASE("sizes on the wire: RFC 2404, 3602, 4106, 4868, 7634")
     CHECK(cipher("chacha20-poly1305").iv == 8);
     CHECK(cipher("aes-ccm-16").salt == 3);
     CHECK(cipher("null").block == 4);
+    for (const auto* name : {"des-cbc", "3des-cbc", "cast128-cbc", "blowfish-cbc"}) {
+        CHECK(cipher(name).iv == 8);
+        CHECK(cipher(name).block == 8);
+        CHECK(cipher(name).icv == 0);
+    }
+    CHECK(cipher("camellia-cbc").iv == 16);
+    CHECK(cipher("aes-ctr").iv == 8);
+    CHECK(cipher("aes-ctr").salt == 4);
+    CHECK(cipher("aes-ctr").block == 4);
+    CHECK(cipher("aes-gmac").iv == 8);
+    CHECK(cipher("aes-gmac").salt == 4);
+    for (const unsigned icv : {8u, 12u, 16u})
+        for (const auto* mode : {"aes-gcm-", "aes-ccm-"})
+            CHECK(cipher(mode + std::to_string(icv)).icv == icv);
+}
+
+TEST_CASE("what can be run, and what may not see a sequence number twice")
+{
+    std::string idle, counting;
+    for (const auto& row : algorithms) {
+        if (!row.offered())
+            idle += std::string(row.name) + " ";
+        if (row.counts())
+            counting += std::string(row.name) + " ";
+    }
+    CHECK(idle == "twofish-cbc tcp-md5 oui lzs ");
+    CHECK(counting == "aes-ctr aes-ccm-8 aes-ccm-12 aes-ccm-16 aes-gcm-8 aes-gcm-12 aes-gcm-16 aes-gmac "
+                      "chacha20-poly1305 ");
 }

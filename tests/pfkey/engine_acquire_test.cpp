@@ -60,14 +60,56 @@ TEST_CASE_FIXTURE(Outbound, "of several SAs the oldest is used, or with preferre
     CHECK(chosen(p) == 0x1001);
 }
 
-TEST_CASE_FIXTURE(Outbound, "a dying SA is used only while no mature one fits")
+TEST_CASE_FIXTURE(Outbound, "a dying SA: before the mature ones if the old are preferred, else after them (KAME)")
 {
     const Policy& p = policy();
     add(0x1000);
-    host.engine.inbound(ip_proto::esp, address("10.0.0.2"), 0x1000)->state = SaState::dying;
-    CHECK(chosen(p) == 0x1000);
     add(0x1001);
+    add(0x1002);
+    const auto age = [&](std::uint32_t spi) {
+        Message update = sa_message(SADB_UPDATE, spi);
+        update.soft = Lifetime{1, 0, 0, 0};
+        REQUIRE(daemon.error_of(update) == 0);
+        Sa& sa = *host.engine.inbound(ip_proto::esp, address("10.0.0.2"), spi);
+        REQUIRE(host.engine.charge(sa, 1, host.now));
+        REQUIRE(sa.state == SaState::dying);
+        daemon.receive();
+    };
+    age(0x1001);
     CHECK(chosen(p) == 0x1001);
+    age(0x1000);
+    CHECK(chosen(p) == 0x1000);
+    REQUIRE(host.engine.tunables().set("net.key.preferred_oldsa", 0));
+    CHECK(chosen(p) == 0x1002);
+    age(0x1002);
+    CHECK(chosen(p) == 0x1002);   // the newest of the dying
+    add(0x1003);
+    CHECK(chosen(p) == 0x1003);
+    REQUIRE(host.engine.tunables().set("net.key.preferred_oldsa", 1));
+    Message younger = sa_message(SADB_UPDATE, 0x1000);
+    younger.soft = Lifetime{};
+    REQUIRE(daemon.error_of(younger) == 0);
+    CHECK(chosen(p) == 0x1001);   // 0x1000 is mature again
+    for (const std::uint32_t spi : {0x1001u, 0x1002u})
+        REQUIRE(daemon.error_of(sa_message(SADB_DELETE, spi)) == 0);
+    CHECK(chosen(p) == 0x1000);
+}
+
+TEST_CASE_FIXTURE(Outbound, "SAs from or to any address serve where no other does (KAME)")
+{
+    const Policy& p = policy({esp_request(Level::unique, 7)});
+    const auto add_between = [&](std::uint32_t spi, std::string_view source, std::string_view destination) {
+        Message m = keyed(SADB_ADD, spi, source, destination);
+        m.sa2 = Sa2Ext{IPSEC_MODE_ANY, 0, 7};
+        REQUIRE(daemon.error_of(m) == 0);
+        return chosen(p);
+    };
+    CHECK(add_between(0x1006, "::", "::") == 0);
+    CHECK(add_between(0x1001, "0.0.0.0", "10.0.0.9") == 0);
+    CHECK(add_between(0x1002, "0.0.0.0", "0.0.0.0") == 0x1002);
+    CHECK(add_between(0x1003, "10.0.0.1", "0.0.0.0") == 0x1003);
+    CHECK(add_between(0x1004, "0.0.0.0", "10.0.0.2") == 0x1004);
+    CHECK(add_between(0x1005, "10.0.0.1", "10.0.0.2") == 0x1005);
 }
 
 TEST_CASE_FIXTURE(Outbound, "larval SAs and other modes, reqids and directions do not fit")
@@ -139,14 +181,86 @@ TEST_CASE_FIXTURE(Outbound, "ACQUIRE says who talks to whom, under which policy,
     REQUIRE(m.proposal);
     bool gcm_alone = false, cbc_sha256 = false;
     for (const auto& c : m.proposal->combinations) {
-        gcm_alone |= c.encrypt == SADB_X_EALG_AES_GCM_ICV16 && c.auth == 0 && c.encrypt_min == 160;
-        cbc_sha256 |= c.encrypt == SADB_X_EALG_AESCBC && c.auth == SADB_X_AALG_SHA2_256HMAC && c.auth_min == 256;
+        gcm_alone |= c.encrypt == SADB_X_EALG_AES_GCM_ICV16 && c.auth == 0 && c.encrypt_min == 288;
+        cbc_sha256 |= c.encrypt == SADB_X_EALG_AESCBC && c.auth == SADB_X_AALG_SHA2_256HMAC && c.auth_min == 256 &&
+                      c.encrypt_min == 256;   // net.key.esp_keymin
         CHECK(c.encrypt != SADB_EALG_NULL);
         CHECK(algorithm_by_id(AlgorithmKind::cipher, c.encrypt)->offered());
     }
     CHECK(gcm_alone);
     CHECK(cbc_sha256);
     CHECK(!m.sa2);   // as Linux: SRC, DST, POLICY, PROPOSAL
+}
+
+TEST_CASE_FIXTURE(Outbound, "an SA from or to any address ends the waiting of all whom it serves, and of nobody else")
+{
+    const Policy& p = policy({esp_request(Level::unique, 7)});
+    const auto waiting_for = [&](std::uint8_t peer) {
+        packet.destination = Address::v4(10, 0, 0, peer);
+        return select(p).acquire;
+    };
+    const auto second = waiting_for(2), third = waiting_for(3);
+    Message m = keyed(SADB_ADD, 0x1000, "0.0.0.0", "10.0.0.2");
+    m.sa2 = Sa2Ext{IPSEC_MODE_TRANSPORT, 0, 8};
+    REQUIRE(daemon.send(m).has_value());
+    CHECK(done.empty());   // another reqid
+    m.sa->spi = 0x1001;
+    m.sa2->reqid = 7;
+    REQUIRE(daemon.send(m).has_value());
+    CHECK(done == std::vector{second});
+    m = keyed(SADB_ADD, 0x1002, "10.0.0.1", "0.0.0.0");
+    m.sa2 = Sa2Ext{IPSEC_MODE_ANY, 0, 7};
+    REQUIRE(daemon.send(m).has_value());
+    CHECK(done == std::vector{second, third});
+}
+
+TEST_CASE_FIXTURE(Outbound, "proposals: esp_keymin, ah_keymin and esp_auth")
+{
+    REQUIRE(daemon.error_of(bare(SADB_REGISTER, SADB_SATYPE_AH)) == 0);
+    REQUIRE(daemon.error_of(bare(SADB_REGISTER, SADB_X_SATYPE_IPCOMP)) == 0);
+    std::uint8_t peer = 10;
+    const auto proposed = [&](std::uint8_t protocol) {
+        Request request = esp_request(Level::require);
+        request.protocol = protocol;
+        const Policy& p = policy({request});
+        packet.destination = Address::v4(10, 0, 0, ++peer);   // each time another question
+        select(p);
+        return daemon.receive_one().message.proposal->combinations;
+    };
+    const auto shortest = [](const std::vector<Combination>& list, std::uint8_t encrypt) {
+        return std::ranges::find(list, encrypt, &Combination::encrypt)->encrypt_min;
+    };
+    auto& tunables = host.engine.tunables();
+    REQUIRE(tunables.set("net.key.esp_keymin", 0));
+    CHECK(shortest(proposed(ip_proto::esp), SADB_X_EALG_AESCBC) == 128);
+    REQUIRE(tunables.set("net.key.esp_keymin", 129));
+    CHECK(shortest(proposed(ip_proto::esp), SADB_X_EALG_AESCBC) == 192);
+    CHECK(shortest(proposed(ip_proto::esp), SADB_X_EALG_AES_GCM_ICV16) == 192 + 32);   // the salt is no key
+    REQUIRE(tunables.set("net.key.esp_keymin", 2048));
+    CHECK(shortest(proposed(ip_proto::esp), SADB_X_EALG_AESCBC) == 256);               // there is no more
+
+    const auto bare_encryption = [](const Combination& c) {
+        return c.auth == 0 && algorithm_by_id(AlgorithmKind::cipher, c.encrypt)->kind == AlgorithmKind::cipher;
+    };
+    auto list = proposed(ip_proto::esp);
+    const auto first_bare = std::ranges::find_if(list, bare_encryption);
+    CHECK(first_bare != list.begin());
+    CHECK(first_bare != list.end());
+    CHECK(std::all_of(first_bare, list.end(), bare_encryption));   // last
+    REQUIRE(tunables.set("net.key.esp_auth", 1));
+    list = proposed(ip_proto::esp);
+    CHECK(std::ranges::none_of(list, bare_encryption));
+
+    list = proposed(ip_proto::ah);
+    CHECK(std::ranges::any_of(list, [](const Combination& c) { return c.auth == SADB_X_AALG_SHA2_256HMAC; }));
+    for (const auto& c : list) {
+        CHECK(c.encrypt == 0);
+        CHECK(c.auth != SADB_X_AALG_NULL);
+        CHECK(c.auth != SADB_AALG_MD5HMAC);
+    }
+    list = proposed(ip_proto::ipcomp);
+    REQUIRE(list.size() == 1);
+    CHECK(list[0].encrypt == SADB_X_CALG_DEFLATE);
 }
 
 TEST_CASE_FIXTURE(Outbound, "a flood asks once; again after blockacq_count packets or blockacq_lifetime seconds")
@@ -348,4 +462,62 @@ TEST_CASE("two engines joined by their key managers: each protects what the othe
     CHECK(daemon_a.receive_one().message.type == SADB_EXPIRE);
     CHECK(send().state == Engine::Selection::acquiring);
     CHECK(daemon_a.receive_one().message.type == SADB_ACQUIRE);
+}
+
+TEST_CASE("rump deletes the older SA when a newer one comes, which breaks a peer that still sends on it, and announces "
+          "it with the source as destination; here both sides keep working (rump-and-other-stacks §3 item 7)")
+{
+    Host a, b;
+    Client daemon_a(a.engine, a.now), daemon_b(b.engine, b.now), listener(b.engine, b.now);
+    REQUIRE(daemon_b.error_of(bare(SADB_REGISTER, SADB_SATYPE_ESP)) == 0);
+    const auto id =
+        daemon_a.ask(policy_message(SADB_X_SPDADD, Direction::out, "10.0.0.1", "10.0.0.2")).message.policy->id;
+    const Policy& p = *a.engine.spd().find(id);
+    const Flow packet = flow("10.0.0.1", "10.0.0.2");
+    const auto sent_with = [&] {
+        return a.engine.outbound(p, p.requests[0], packet, packet.source, packet.destination, a.now).sa->spi;
+    };
+    const auto arrives = [&](std::uint32_t spi) {
+        Sa* sa = b.engine.inbound(ip_proto::esp, packet.destination, spi);
+        return sa != nullptr && b.engine.charge(*sa, 100, b.now);
+    };
+    const auto install = [&](std::uint32_t spi) {
+        Message m = keyed(SADB_ADD, spi);
+        m.soft = Lifetime{0, 0, 50, 0};
+        m.hard = Lifetime{0, 0, 100, 0};
+        REQUIRE(daemon_a.error_of(m) == 0);
+        REQUIRE(daemon_b.error_of(m) == 0);
+    };
+    for (const std::int64_t preferred : {1, 0}) {
+        CAPTURE(preferred);
+        REQUIRE(a.engine.tunables().set("net.key.preferred_oldsa", preferred));
+        const std::uint32_t older = 0x1000 + static_cast<std::uint32_t>(preferred) * 16, newer = older + 1;
+        install(older);
+        a.advance(60);
+        b.advance(60);
+        daemon_b.receive();
+        install(newer);
+        CHECK(sent_with() == (preferred == 1 ? older : newer));
+        CHECK(arrives(older));
+        CHECK(arrives(newer));
+        listener.receive();
+        a.advance(40);
+        b.advance(40);
+        CHECK(sent_with() == newer);     // the older one is dead on both sides
+        CHECK(!arrives(older));
+        CHECK(arrives(newer));
+        CHECK(listener.receive().empty());   // no DELETE, no DELETE of the wrong address
+        const auto told = daemon_b.receive();
+        REQUIRE(told.size() == 1);
+        CHECK(told[0].message.type == SADB_EXPIRE);
+        CHECK(told[0].message.sa->spi == older);
+        CHECK(told[0].message.source == end_point("10.0.0.1"));
+        CHECK(told[0].message.destination == end_point("10.0.0.2"));
+        REQUIRE(daemon_b.error_of(sa_message(SADB_DELETE, newer)) == 0);
+        const Message deleted = listener.receive_one().message;
+        CHECK(deleted.sa->spi == newer);
+        CHECK(deleted.source == end_point("10.0.0.1"));
+        CHECK(deleted.destination == end_point("10.0.0.2"));
+        REQUIRE(daemon_a.error_of(sa_message(SADB_DELETE, newer)) == 0);
+    }
 }

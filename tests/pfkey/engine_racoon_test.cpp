@@ -2,6 +2,7 @@
 // The PF_KEY traffic of two unmodified racoon daemons (IKEv1, quick mode), replayed: every message they sent gets the
 // answer they got, in type, errno, numbering and, where the host is free to choose, in kind.
 #include "tests/pfkey/engine_fixture.hpp"
+#include "tests/pfkey/records.hpp"
 
 #include <algorithm>
 #include <fstream>
@@ -24,13 +25,8 @@ std::vector<Line> read_log(const std::string& name)
     REQUIRE(in.good());
     std::vector<Line> lines;
     for (std::string line; std::getline(in, line);) {
-        const auto space = line.find(' ');
-        if (line[0] != '>' && line[0] != '<')
-            continue;   // 'S': setsockopt
-        Line out{line[0], {}};
-        for (std::size_t i = space + 1; i + 1 < line.size(); i += 2)
-            out.record.push_back(static_cast<std::uint8_t>(std::stoul(line.substr(i, 2), nullptr, 16)));
-        lines.push_back(std::move(out));
+        if (line[0] == '>' || line[0] == '<')   // 'S': setsockopt
+            lines.push_back({line[0], unhex(std::string_view(line).substr(line.find(' ') + 1))});
     }
     return lines;
 }
@@ -42,20 +38,37 @@ void install_policies(Client& client, std::string_view local, std::string_view p
     REQUIRE(client.error_of(policy_message(SADB_X_SPDADD, Direction::in, peer, local)) == 0);
 }
 
+struct Installed {
+    std::vector<std::uint8_t> cipher_key, auth_key;
+    const Algorithm* cipher;
+    const Algorithm* auth;
+    Address source, destination;
+    bool operator==(const Installed&) const = default;
+};
+
 class Replay {
 public:
     Replay(Host& host, Client& racoon) : host_(host), racoon_(racoon) {}
 
-    // What racoon says is sent with our SPIs and ACQUIRE numbers in the place of the recorded ones.
+    // What racoon says is sent as it is, with its garbage in sin_zero and reserved fields; only our SPIs and ACQUIRE
+    // numbers take the place of the recorded ones.
     void to_host(std::vector<std::uint8_t> record)
     {
-        auto message = *Message::parse(record);
-        if (message.sa && spis_.contains(message.sa->spi))
-            message.sa->spi = spis_.at(message.sa->spi);
+        const auto message = *Message::parse(record);
+        const auto recorded = message.sa ? message.sa->spi : 0;
         if (acquires_.contains(message.seq))
-            message.seq = acquires_.at(message.seq);
-        REQUIRE(racoon_.send(message));
+            wire::Writer(record, wire::Order::host).put_at<std::uint32_t>(8, acquires_.at(message.seq));
+        if (spis_.contains(recorded))
+            for (const auto& extension : extensions_of(record))
+                if (extension.type == SADB_EXT_SA)
+                    wire::Writer(record).put_at<std::uint32_t>(extension.at + 4, spis_.at(recorded));
+        REQUIRE(host_.engine.handle(racoon_.id(), record, host_.now).has_value());
+        if (message.type == SADB_ADD || message.type == SADB_UPDATE)
+            remember(recorded, message.destination->endpoint.address);
     }
+
+    // The SAs that racoon made, by the SPI of the recording.
+    std::map<std::uint32_t, Installed> installed;
 
     void from_host(std::vector<std::uint8_t> record)
     {
@@ -92,6 +105,16 @@ public:
     }
 
 private:
+    void remember(std::uint32_t recorded, const Address& destination)
+    {
+        const std::uint32_t spi = spis_.contains(recorded) ? spis_.at(recorded) : recorded;
+        const Sa* sa = host_.engine.inbound(ip_proto::esp, destination, spi);
+        REQUIRE(sa != nullptr);
+        const auto copy = [](Bytes key) { return std::vector<std::uint8_t>(key.begin(), key.end()); };
+        installed[recorded] = {copy(sa->cipher_key.bytes()), copy(sa->auth_key.bytes()), sa->cipher, sa->auth,
+                               sa->source, sa->destination};
+    }
+
     // The recording's stub listed out before in, and one SA of two: what it listed must be in our dump.
     void compare_dump(const Message& expected)
     {
@@ -126,6 +149,24 @@ private:
 };
 
 }  // namespace
+
+TEST_CASE("racoon's initiator and responder, in two engines, end up with the same keys under the same SPIs")
+{
+    std::map<std::uint32_t, Installed> sides[2];
+    for (const int side : {0, 1}) {
+        Host host;
+        Client admin(host.engine, host.now);
+        const std::string_view hosts[] = {"10.99.1.1", "10.99.1.2"};
+        install_policies(admin, hosts[side], hosts[1 - side]);
+        Client racoon(host.engine, host.now);
+        Replay replay(host, racoon);
+        for (const auto& line : read_log(side == 0 ? "racoon-initiator.pfkey.log" : "racoon-responder.pfkey.log"))
+            line.kind == '>' ? replay.to_host(line.record) : replay.from_host(line.record);
+        sides[side] = replay.installed;
+    }
+    CHECK(sides[0].size() == 2);
+    CHECK(sides[0] == sides[1]);
+}
 
 TEST_CASE("racoon's initiator and responder get the answers that they got when they were recorded")
 {

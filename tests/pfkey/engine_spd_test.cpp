@@ -125,50 +125,185 @@ TEST_CASE("unique without a number gets a reqid from the host; the answer tells 
     CHECK(client.ask(add).message.policy->requests[0].reqid == 0x4001);
 }
 
-TEST_CASE("SPDADD refuses, and stores nothing")
+namespace {
+
+// One way to spoil a good SPD message, and what comes of it. The rows follow reference tables: KAME's checks before
+// dispatch, then those of X_SPDADD and X_SPDDELETE.
+struct BadInput {
+    std::string_view name;
+    void (*spoil)(Message&);
+    int number;
+    std::string_view words;   // part of the reason
+};
+
+constexpr BadInput bad_everywhere[] = {
+    {"SA type ESP", [](Message& m) { m.satype = SADB_SATYPE_ESP; }, EINVAL, "SA type 0"},
+    {"SA type AH", [](Message& m) { m.satype = SADB_SATYPE_AH; }, EINVAL, "SA type 0"},
+    {"SA type IPComp", [](Message& m) { m.satype = SADB_X_SATYPE_IPCOMP; }, EINVAL, "SA type 0"},
+    {"SA type RSVP", [](Message& m) { m.satype = SADB_SATYPE_RSVP; }, EOPNOTSUPP, "not offered"},
+    {"SA type OSPFV2", [](Message& m) { m.satype = SADB_SATYPE_OSPFV2; }, EOPNOTSUPP, "not offered"},
+    {"SA type RIPV2", [](Message& m) { m.satype = SADB_SATYPE_RIPV2; }, EOPNOTSUPP, "not offered"},
+    {"SA type MIP", [](Message& m) { m.satype = SADB_SATYPE_MIP; }, EOPNOTSUPP, "not offered"},
+    {"SA type 77", [](Message& m) { m.satype = 77; }, EINVAL, "no SA type"},
+    {"no policy", [](Message& m) { m.policy.reset(); }, EINVAL, "needs ADDRESS_SRC, ADDRESS_DST and X_POLICY"},
+    {"no source", [](Message& m) { m.source.reset(); }, EINVAL, "needs ADDRESS_SRC, ADDRESS_DST and X_POLICY"},
+    {"no destination", [](Message& m) { m.destination.reset(); }, EINVAL, "needs ADDRESS_SRC, ADDRESS_DST and X_POLICY"},
+    {"direction any", [](Message& m) { m.policy->direction = IPSEC_DIR_ANY; }, EINVAL, "none of in, out, fwd"},
+    {"direction 4", [](Message& m) { m.policy->direction = 4; }, EINVAL, "none of in, out, fwd"},
+    {"direction 255", [](Message& m) { m.policy->direction = 255; }, EINVAL, "none of in, out, fwd"},
+    {"mixed families", [](Message& m) { m.destination = end_point("fd00::/64"); }, EINVAL, "different families"},
+    {"source prefix 33", [](Message& m) { m.source->prefix_length = 33; }, EINVAL, "longer than the address"},
+    {"destination prefix 33", [](Message& m) { m.destination->prefix_length = 33; }, EINVAL, "longer than the address"},
+    {"IPv6 prefix 129",
+     [](Message& m) {
+         m.source = m.destination = end_point("fd00::/64");
+         m.destination->prefix_length = 129;
+     },
+     EINVAL, "longer than the address"},
+    {"protocols differ", [](Message& m) { m.destination->protocol = 6; }, EINVAL, "different protocols"},
+    {"a source of another family", [](Message& m) { m.source->endpoint.address = Address(); }, EAFNOSUPPORT,
+     "neither IPv4 nor IPv6"},
+    {"a destination of another family", [](Message& m) { m.destination->endpoint.address = Address(); }, EAFNOSUPPORT,
+     "neither IPv4 nor IPv6"},
+    {"a security label", [](Message& m) { m.security_context = Bytes(cipher_key).first(12); }, EOPNOTSUPP,
+     "security labels"},
+};
+
+constexpr BadInput bad_to_add[] = {
+    {"entrust", [](Message& m) { m.policy->type = IPSEC_POLICY_ENTRUST; }, EINVAL, "for sockets"},
+    {"bypass", [](Message& m) { m.policy->type = IPSEC_POLICY_BYPASS; }, EINVAL, "for sockets"},
+    {"type 5", [](Message& m) { m.policy->type = 5; }, EINVAL, "none of discard, none, ipsec"},
+    {"ipsec without requests", [](Message& m) { m.policy->requests.clear(); }, EINVAL, "at least one request"},
+    {"level 4", [](Message& m) { m.policy->requests[0].level = Level{4}; }, EINVAL, "none of default, use"},
+    {"mode 3", [](Message& m) { m.policy->requests[0].mode = Mode{3}; }, EINVAL, "neither transport nor tunnel"},
+    {"a tunnel of two families", [](Message& m) { m.policy->requests[0] = esp_tunnel("10.0.0.1", "fd00::1"); }, EINVAL,
+     "two addresses of one family"},
+    {"a tunnel without end points", [](Message& m) { m.policy->requests[0].mode = Mode::tunnel; }, EINVAL,
+     "two addresses of one family"},
+    {"a request for UDP", [](Message& m) { m.policy->requests[0].protocol = 17; }, EPROTONOSUPPORT,
+     "none of esp, ah, ipcomp"},
+    {"a request for protocol 0", [](Message& m) { m.policy->requests[0].protocol = 0; }, EPROTONOSUPPORT,
+     "none of esp, ah, ipcomp"},
+    {"a bad second request",
+     [](Message& m) { m.policy->requests.emplace_back(esp_request()).protocol = ip_proto::tcp; }, EPROTONOSUPPORT,
+     "none of esp, ah, ipcomp"},
+    {"17 requests", [](Message& m) { m.policy->requests.resize(17, esp_request()); }, ENOBUFS, "more than 16"},
+};
+
+// Refused with the errno and the words, to the sender alone; the SPD stays as it is, and so does what caches stand on.
+void check_refused(std::uint8_t type, const BadInput& bad)
+{
+    INFO(message_name(type), ": ", bad.name);
+    Host host;
+    Client client(host.engine, host.now), other(host.engine, host.now);
+    Message good = out_policy;
+    REQUIRE(client.error_of(good) == 0);
+    other.receive();
+    const auto generation = host.engine.generation();
+    Message m = out_policy;
+    m.type = type;
+    m.source = type == SADB_X_SPDDELETE ? m.source : end_point("10.3.0.0/24");
+    bad.spoil(m);
+    CHECK(client.error_of(m) == bad.number);
+    CHECK_MESSAGE(host.engine.last_error(client.id()).find(bad.words) != std::string_view::npos,
+                  host.engine.last_error(client.id()));
+    CHECK(host.engine.spd().size() == 1);
+    CHECK(host.engine.generation() == generation);
+    CHECK(other.receive().empty());
+}
+
+}  // namespace
+
+TEST_CASE("what an SPD message may not say: errno, words, and nothing is stored or told")
+{
+    for (const auto type : {SADB_X_SPDADD, SADB_X_SPDUPDATE, SADB_X_SPDSETIDX, SADB_X_SPDDELETE})
+        for (const auto& bad : bad_everywhere)
+            check_refused(static_cast<std::uint8_t>(type), bad);
+    for (const auto type : {SADB_X_SPDADD, SADB_X_SPDUPDATE})
+        for (const auto& bad : bad_to_add)
+            check_refused(static_cast<std::uint8_t>(type), bad);
+}
+
+TEST_CASE("messages about ids and about the whole SPD: what they refuse")
+{
+    struct Row {
+        std::string_view name;
+        Message message;
+        int number;
+    };
+    Message long_flush = bare(SADB_X_SPDFLUSH);
+    long_flush.source = end_point("10.0.0.1");
+    const Row rows[] = {
+        {"SPDGET without a policy", bare(SADB_X_SPDGET), EINVAL},
+        {"SPDGET of an unknown id", by_id(SADB_X_SPDGET, 4711), ENOENT},
+        {"SPDDELETE2 without a policy", bare(SADB_X_SPDDELETE2), EINVAL},
+        {"SPDDELETE2 of an unknown id", by_id(SADB_X_SPDDELETE2, 4711), ENOENT},
+        {"SPDDELETE2 of id 0", by_id(SADB_X_SPDDELETE2, 0), ENOENT},
+        {"SPDDUMP of an empty SPD", bare(SADB_X_SPDDUMP), ENOENT},
+        {"SPDDUMP with SA type ESP", bare(SADB_X_SPDDUMP, SADB_SATYPE_ESP), EINVAL},
+        {"SPDFLUSH with SA type ESP", bare(SADB_X_SPDFLUSH, SADB_SATYPE_ESP), EINVAL},
+        {"SPDFLUSH that is longer than its header", long_flush, EINVAL},
+        {"SPDACQUIRE from a user", bare(SADB_X_SPDACQUIRE), EINVAL},
+        {"SPDEXPIRE from a user", bare(SADB_X_SPDEXPIRE), EINVAL},
+        {"NAT_T_NEW_MAPPING from a user", bare(SADB_X_NAT_T_NEW_MAPPING), EINVAL},
+        {"PCHANGE", bare(SADB_X_PCHANGE), EINVAL},
+    };
+    Host host;
+    Client client(host.engine, host.now), other(host.engine, host.now);
+    for (const auto& row : rows) {
+        INFO(row.name);
+        CHECK(client.error_of(row.message) == row.number);
+    }
+    CHECK(other.receive().empty());
+}
+
+TEST_CASE("discard and none have no requests: what comes is neither kept nor repeated (KAME)")
 {
     Host host;
     Client client(host.engine, host.now);
     Message m = out_policy;
-    int expected = EINVAL;
-    SUBCASE("direction any") { m.policy->direction = 0; }
-    SUBCASE("direction 4") { m.policy->direction = 4; }
-    SUBCASE("entrust") { m.policy->type = IPSEC_POLICY_ENTRUST; }
-    SUBCASE("bypass") { m.policy->type = IPSEC_POLICY_BYPASS; }
-    SUBCASE("type 5") { m.policy->type = 5; }
-    SUBCASE("ipsec without requests") { m.policy->requests.clear(); }
-    SUBCASE("level 4") { m.policy->requests[0].level = Level{4}; }
-    SUBCASE("mode 3") { m.policy->requests[0].mode = Mode{3}; }
-    SUBCASE("unique above 16383") { m.policy->requests[0] = esp_request(Level::unique, 16384); }
-    SUBCASE("tunnel of two families") { m.policy->requests[0] = esp_tunnel("10.0.0.1", "fd00::1"); }
-    SUBCASE("mixed families") { m.destination = end_point("fd00::/64"); }
-    SUBCASE("prefix 33") { m.destination->prefix_length = 33; }
-    SUBCASE("protocols differ") { m.destination->protocol = 6; }
-    SUBCASE("an address of another family")
-    {
-        m.destination->endpoint.address = Address();
-        expected = EAFNOSUPPORT;
+    m.policy->type = IPSEC_POLICY_NONE;
+    const Reply added = client.ask(m);
+    CHECK(added.message.error == 0);
+    CHECK(added.message.policy->requests.empty());
+    CHECK(host.engine.spd().find(added.message.policy->id)->requests.empty());
+}
+
+TEST_CASE("OpenIKED on Linux: SPDUPDATE as add, with an X_SA2 that says nothing, and SPDDELETE with the same requests")
+{
+    Host host;
+    Client client(host.engine, host.now);
+    for (const auto direction : {Direction::fwd, Direction::out, Direction::in}) {
+        Message m = policy_message(SADB_X_SPDUPDATE, direction, "10.1.0.0/16", "10.2.0.0/16",
+                                   {esp_tunnel("192.0.2.1", "192.0.2.2")});
+        m.sa2 = Sa2Ext{};
+        const Reply added = client.ask(m);
+        CHECK(added.message.error == 0);
+        CHECK(added.message.policy->id != 0);
+        m.type = SADB_X_SPDDELETE;
+        CHECK(client.error_of(m) == 0);
     }
-    SUBCASE("a request for UDP")
-    {
-        m.policy->requests[0].protocol = 17;
-        expected = EPROTONOSUPPORT;
-    }
-    SUBCASE("17 requests")
-    {
-        m.policy->requests.resize(17, esp_request());
-        expected = ENOBUFS;
-    }
-    SUBCASE("SA type ESP") { m.satype = SADB_SATYPE_ESP; }
-    SUBCASE("SA type MIP")
-    {
-        m.satype = SADB_SATYPE_MIP;
-        expected = EOPNOTSUPP;
-    }
-    SUBCASE("no policy") { m.policy.reset(); }
-    SUBCASE("no source") { m.source.reset(); }
-    CHECK(client.error_of(m) == expected);
     CHECK(host.engine.no_policies());
+}
+
+TEST_CASE("unique may name any reqid, as on Linux; those that the host chooses never meet one that is in use")
+{
+    Host host;
+    Client client(host.engine, host.now);
+    const auto add = [&](std::string_view source, std::uint32_t reqid) {
+        return client.ask(policy_message(SADB_X_SPDADD, Direction::out, source, "10.9.0.1",
+                                         {esp_request(Level::unique, reqid)})).message.policy.value();
+    };
+    CHECK(add("10.0.0.1", 0x4000).requests[0].reqid == 0x4000);
+    CHECK(add("10.0.0.2", 0x4001).requests[0].reqid == 0x4001);
+    CHECK(add("10.0.0.3", 0xffffffff).requests[0].reqid == 0xffffffff);
+    CHECK(add("10.0.0.4", 0).requests[0].reqid == 0x4002);
+    const auto shared = add("10.0.0.5", 0x4003);
+    add("10.0.0.6", 0x4003);
+    CHECK(client.error_of(by_id(SADB_X_SPDDELETE2, shared.id)) == 0);
+    CHECK(add("10.0.0.7", 0).requests[0].reqid == 0x4004);   // 0x4003 is still in use
+    REQUIRE(client.error_of(bare(SADB_X_SPDFLUSH)) == 0);
+    CHECK(add("10.0.0.8", 0).requests[0].reqid == 0x4005);
 }
 
 TEST_CASE("selector and tunnel of different families, and a port with a tunnel, are legal (NetBSD)")

@@ -238,7 +238,28 @@ TEST_CASE_FIXTURE(Aging,
         CHECK(told() == "");
         CHECK(sa() != nullptr);
     }
-    SUBCASE("but never for a counter mode, whose nonces would repeat")
+    SUBCASE("extended numbers go on behind 2^32, to 2^64 - 1")
+    {
+        outbound->flags = SADB_X_SAFLAGS_ESN | SADB_X_EXT_CYCSEQ;
+        outbound->sequence = 0x1'0000'0001;
+        CHECK(charge(1));
+        CHECK(told() == "");
+        outbound->sequence = 0xe000'0000'0000'0000;
+        CHECK(charge(1));
+        CHECK(told() == "soft ");
+        outbound->sequence = ~std::uint64_t{0};
+        CHECK(charge(1));
+        CHECK(told() == "hard ");
+    }
+    SUBCASE("but never for AES-CTR")
+    {
+        outbound->flags = SADB_X_EXT_CYCSEQ;
+        outbound->cipher = algorithm_by_id(AlgorithmKind::cipher, SADB_X_EALG_AESCTR);
+        outbound->sequence = 0xffff'ffff;
+        CHECK(charge(1));
+        CHECK(told() == "hard ");
+    }
+    SUBCASE("nor for another counter mode, whose nonces would repeat")
     {
         outbound->flags = SADB_X_EXT_CYCSEQ;
         outbound->cipher = algorithm_by_id(AlgorithmKind::aead, SADB_X_EALG_AES_GCM_ICV16);

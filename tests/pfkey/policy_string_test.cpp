@@ -28,6 +28,7 @@ std::string_view libipsec_words(PolicyFault fault)
     case PolicyFault::direction:
         return "Invalid direction";
     case PolicyFault::priority_offset:
+    case PolicyFault::base_offset:
         return "Invalid priority offset";
     case PolicyFault::reqid:
         return "Invalid reqid";
@@ -193,8 +194,8 @@ TEST_CASE("priorities")
     CHECK(priority_of("out prio low - 1073741823 none") == 0xffffffff);
     CHECK(priority_of("out prio 2147483648 none") == 0);
     CHECK(priority_of("out prio -2147483647 none") == 0xffffffff);
-    CHECK(error_of("out prio low - 1073741824 none").fault == PolicyFault::priority_offset);
-    CHECK(error_of("out prio high + 1073741825 none").fault == PolicyFault::priority_offset);
+    CHECK(error_of("out prio low - 1073741824 none").fault == PolicyFault::base_offset);
+    CHECK(error_of("out prio high + 1073741825 none").fault == PolicyFault::base_offset);
     CHECK(error_of("out prio 2147483649 none").fault == PolicyFault::priority_offset);
     CHECK(error_of("out prio -2147483648 none").fault == PolicyFault::priority_offset);
     CHECK(error_of("out prio none").fault == PolicyFault::syntax);

@@ -70,13 +70,19 @@ KeyExt make(const std::optional<KeyExt>*, Sample& sample)
     return {bits, kept(sample, (bits + 7u) / 8)};
 }
 
-IdentityExt make(const std::optional<IdentityExt>*, Sample& sample)
+std::string_view make(const std::optional<std::string_view>*, Sample& sample)
 {
     const auto letter = rc::gen::inRange<int>(1, 256);
     std::string text(up_to(40), '\0');
     for (auto& c : text)
         c = static_cast<char>(*letter);
-    return {number<std::uint16_t>(), number<std::uint64_t>(), sample.texts.emplace_back(std::move(text))};
+    return sample.texts.emplace_back(std::move(text));
+}
+
+IdentityExt make(const std::optional<IdentityExt>*, Sample& sample)
+{
+    return {number<std::uint16_t>(), number<std::uint64_t>(),
+            make(static_cast<std::optional<std::string_view>*>(nullptr), sample)};
 }
 
 Bytes make(const std::optional<Bytes>*, Sample& sample)

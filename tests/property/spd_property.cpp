@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// The SPD against the plainest model there is: a list, walked from the front. Random rules (nested prefixes, ports,
-// ranges, priorities) come, change and go; after each step random packets must meet the same rule in both.
+// The SPD against the plainest model there is: a list per direction, walked from the front. Random rules (nested prefixes,
+// ports, ranges, protocols, priorities, both families) come, change, go, and come back to their old places; after each step
+// random packets must meet the same rule in both.
 #include "pfkey/spd.hpp"
 
 #include <algorithm>
+#include <array>
 #include <rapidcheck.h>
 #include <vector>
 
@@ -22,9 +24,16 @@ public:
 
     void erase(const Policy& policy) { std::erase(rules_, &policy); }
 
-    void replace(const Policy* old, const Policy& policy)
+    // Of the same priority it stays where it was, else it goes behind its new equals.
+    void replace(const Policy* old, std::uint32_t old_priority, const Policy& policy)
     {
-        *std::ranges::find(rules_, old) = &policy;
+        const auto at = std::ranges::find(rules_, old);
+        if (old_priority == policy.priority) {
+            *at = &policy;
+            return;
+        }
+        rules_.erase(at);
+        insert(policy);
     }
 
     const Policy* lookup(const Flow& flow) const
@@ -100,41 +109,98 @@ Flow random_flow()
             *rc::gen::element(ip_proto::tcp, ip_proto::udp, ip_proto::icmp), *rc::gen::inRange(0, 4) != 0};
 }
 
-void order_agrees_with_a_list()
-{
-    Spd spd;
-    Model model;
-    std::uint32_t id = 0;
-    const int steps = *rc::gen::inRange(1, 60);
-    for (int step = 0; step < steps; ++step) {
-        const int action = *rc::gen::inRange(0, 10);
+constexpr std::array directions{Direction::in, Direction::out, Direction::fwd};
+
+class Run {
+public:
+    void step()
+    {
+        const int action = *rc::gen::inRange(0, 12);
+        Model& model = models_[*rc::gen::inRange<std::size_t>(0, directions.size())];
         if (action < 6 || model.rules().empty()) {
-            model.insert(spd.insert(random_policy(++id)));
-        } else {
-            const Policy* victim = model.rules()[*rc::gen::inRange<std::size_t>(0, model.rules().size())];
-            if (action < 9) {
-                model.erase(*victim);
-                spd.erase(*victim);
-            } else {
-                const Policy copy = *victim;
-                const Policy& now = spd.replace(*victim, copy);
-                model.replace(victim, now);
-            }
+            Policy policy = random_policy(++id_);
+            policy.direction = directions[static_cast<std::size_t>(&model - models_.data())];
+            model.insert(spd_.insert(std::move(policy)));
+            return;
         }
-        RC_ASSERT(spd.size() == model.rules().size());
+        const Policy* victim = model.rules()[*rc::gen::inRange<std::size_t>(0, model.rules().size())];
+        if (action < 8) {
+            model.erase(*victim);
+            spd_.erase(*victim);
+        } else if (action < 10) {
+            replace(model, *victim);
+        } else {
+            take_and_put_back();
+        }
+    }
+
+    void check() const
+    {
+        std::size_t size = 0;
+        for (std::size_t i = 0; i < directions.size(); ++i) {
+            size += models_[i].rules().size();
+            RC_ASSERT(spd_.size(directions[i]) == models_[i].rules().size());
+        }
+        RC_ASSERT(spd_.size() == size);
         for (int i = 0; i < 8; ++i) {
             const Flow flow = random_flow();
-            RC_ASSERT(spd.lookup(Direction::out, flow) == model.lookup(flow));
+            for (std::size_t d = 0; d < directions.size(); ++d)
+                RC_ASSERT(spd_.lookup(directions[d], flow) == models_[d].lookup(flow));
         }
     }
-    for (const Policy* rule : model.rules()) {
-        RC_ASSERT(spd.find(rule->id) == rule);
-        RC_ASSERT(spd.find(Direction::out, rule->selector)->selector == rule->selector);
+
+    void check_all() const
+    {
+        Spd::Cursor cursor;
+        for (const auto& model : models_)
+            for (const Policy* rule : model.rules()) {
+                RC_ASSERT(spd_.find(rule->id) == rule);
+                RC_ASSERT(spd_.find(rule->direction, rule->selector)->selector == rule->selector);
+                RC_ASSERT(spd_.next(cursor) == rule);
+            }
+        RC_ASSERT(spd_.next(cursor) == nullptr);
     }
-    Spd::Cursor cursor;
-    for (const Policy* rule : model.rules())
-        RC_ASSERT(spd.next(cursor) == rule);
-    RC_ASSERT(spd.next(cursor) == nullptr);
+
+private:
+    void replace(Model& model, const Policy& old)
+    {
+        const std::uint32_t priority = old.priority;
+        Policy with = old;
+        with.priority = *rc::gen::elementOf(std::vector<std::uint32_t>{priority, 0, 1, 2});
+        const Policy& now = spd_.replace(old, std::move(with));
+        model.replace(&old, priority, now);
+    }
+
+    // Some rules leave and return in reverse order, at their old addresses: nothing has changed.
+    void take_and_put_back()
+    {
+        std::vector<Spd::Taken> taken;
+        const int count = *rc::gen::inRange(1, 5);
+        for (int i = 0; i < count && spd_.size() != 0; ++i) {
+            Spd::Cursor cursor;
+            const Policy* policy = spd_.next(cursor);
+            for (auto skip = *rc::gen::inRange<std::size_t>(0, spd_.size()); skip != 0; --skip)
+                policy = spd_.next(cursor);
+            taken.push_back(spd_.take(*policy));
+        }
+        for (; !taken.empty(); taken.pop_back())
+            spd_.put_back(std::move(taken.back()));
+    }
+
+    Spd spd_;
+    std::array<Model, directions.size()> models_;
+    std::uint32_t id_ = 0;
+};
+
+void order_agrees_with_a_list()
+{
+    Run run;
+    const int steps = *rc::gen::inRange(1, 60);
+    for (int step = 0; step < steps; ++step) {
+        run.step();
+        run.check();
+    }
+    run.check_all();
 }
 
 }  // namespace

@@ -74,14 +74,6 @@ TEST_CASE("raw text runs to the stop mark, not to one in a comment")
     CHECK(open.peek().kind == TokenKind::end);
 }
 
-TEST_CASE("skip_past recovers behind the next stop mark")
-{
-    Lexer lexer("a \"b;\" c ; d", rules);
-    CHECK(lexer.skip_past(';'));
-    CHECK(lexer.next().is("d"));
-    CHECK_FALSE(lexer.skip_past(';'));
-}
-
 TEST_CASE("places are lines and columns, also in a part of a longer text")
 {
     const Source whole("f.cf", "ab\n\ncd");
@@ -107,15 +99,13 @@ TEST_CASE("tokens in messages: escaped, cut, and never the text of a string")
     CHECK(shown(tokens(std::string(100, 'x'))[0]) == "'" + std::string(40, 'x') + "...'");
 }
 
-TEST_CASE("the nearest word, if one is near")
+TEST_CASE("seek goes on at any place")
 {
-    const std::vector<std::string_view> words{"add", "spdadd", "delete", "aes-cbc", "aes-ctr"};
-    CHECK(nearest("ad", words) == "add");
-    CHECK(nearest("spadd", words) == "spdadd");
-    CHECK(nearest("delte", words) == "delete");
-    CHECK(nearest("aes_cbc", words) == "aes-cbc");
-    CHECK(nearest("xyzzy", words).empty());
-    CHECK(nearest("", words).empty());
-    CHECK(nearest("q", {"add"}).empty());
-    CHECK(nearest(std::string(1000, 'a'), words).empty());
+    Lexer lexer("a \"b c\" d", rules);
+    lexer.seek(5);
+    CHECK(lexer.next().is("c"));
+    lexer.seek(2);
+    CHECK(lexer.next().kind == TokenKind::quoted);
+    lexer.seek(1000);
+    CHECK(lexer.peek().kind == TokenKind::end);
 }

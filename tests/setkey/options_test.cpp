@@ -53,10 +53,15 @@ TEST_CASE("traditional command lines")
     CHECK(parse({"-xx"})->raw_time);
     CHECK(parse({"-Hx"})->runner.hex);
     CHECK(parse({"-hx"})->runner.hex);
+    CHECK(parse({"-DaP"})->runner.dead);
+    CHECK(parse({"-x", "-x"})->raw_time);
     CHECK(parse({"saved.bin"})->task == Task::show);
-    CHECK(parse({"-n", "-c"})->runner.parse.numeric);
+    CHECK(parse({"-h", "a", "b"})->files == std::vector<std::string>{"a", "b"});
+    CHECK(parse({"-DPg"})->runner.hide_socket_policies);
+    CHECK(parse({"-DPt"})->interfaces);
     CHECK(parse({"-V"})->task == Task::version);
     CHECK(parse({"--help"})->task == Task::help);
+    CHECK(parse({"-?"})->task == Task::help);
     CHECK(parse({"--socket", "/tmp/a.sock", "-D"})->socket == "/tmp/a.sock");
 }
 
@@ -65,6 +70,44 @@ TEST_CASE("`fwd` companions: on unless -k, the last word counts")
     CHECK(parse({"-c"})->runner.build.forward_copies);
     CHECK_FALSE(parse({"-kc"})->runner.build.forward_copies);
     CHECK(parse({"-k", "-r", "-c"})->runner.build.forward_copies);
+}
+
+TEST_CASE("-n is no action, as the manual pages of all setkeys have it: --check")
+{
+    for (const auto* word : {"-n", "--check"}) {
+        CHECK(parse({word, "-f", "x.cf"})->task == Task::check);
+        CHECK(parse({word, "-f", "x.cf"})->file == "x.cf");
+        CHECK(parse({word, "-c"})->task == Task::check);
+        CHECK(parse({word, "-c"})->file == "-");
+        CHECK(parse({word, "x.cf"})->task == Task::check);
+        CHECK(parse({word, "x.cf"})->file == "x.cf");
+        CHECK_FALSE(parse({word, "-c"})->runner.parse.numeric);   // names are looked up as without it
+    }
+    CHECK(error({"-n", "-D"}) == "--check (-n) goes with -f and -c only");
+    CHECK(error({"-n", "a", "b"}) == "unexpected argument 'b'");
+}
+
+TEST_CASE("--atomic, --json, --oneline, --keys")
+{
+    CHECK(parse({"--atomic", "-f", "x.cf"})->atomic);
+    CHECK(parse({"--atomic", "x.cf"})->task == Task::file);
+    CHECK(error({"--atomic", "-c"}) == "--atomic goes with -f only");
+    CHECK(error({"--atomic", "-D"}) == "--atomic goes with -f only");
+    for (const auto* task : {"-D", "-DP", "-x", "saved.bin"}) {
+        CAPTURE(task);
+        CHECK(parse({"--json", task})->runner.json);
+        CHECK_FALSE(parse({"--json", task})->runner.with.keys);
+        CHECK(parse({"--json", "--keys", task})->runner.with.keys);
+        CHECK(parse({"--json", task})->runner.style == Style::script);   // nothing but JSON on stdout
+        CHECK(parse({"--oneline", task})->runner.one_line);
+    }
+    CHECK(error({"--json", "-c"}) == "--json goes with -D, -x and a file of messages only");
+    CHECK(error({"--oneline", "-F"}) == "--oneline goes with -D, -x and a file of messages only");
+    CHECK(error({"--json", "--oneline", "-D"}) == "--json does not go with --oneline and -l");
+    CHECK(error({"--json", "-lD"}) == "--json does not go with --oneline and -l");
+    CHECK(error({"--json", "-vD"}) == "--json does not go with -v: there would be other text between the entries");
+    CHECK(error({"--oneline", "-lD"}) == "--oneline does not go with -l");
+    CHECK(error({"--keys", "-D"}) == "--keys goes with --json only: the other dumps show keys anyway");
 }
 
 TEST_CASE("command lines that make no sense")
@@ -76,7 +119,8 @@ TEST_CASE("command lines that make no sense")
     CHECK(error({"-q"}) == "unknown option -q");
     CHECK(error({"--quiet"}) == "unknown option --quiet");
     CHECK(error({"-c", "file"}) == "unexpected argument 'file'");
-    CHECK(error({"a", "b"}) == "one of -c, -f, -D, -F and -x is needed");
+    CHECK(error({"-t", "-D"}) == "-t goes with -DP only");
+    CHECK(error({"-t", "-FP"}) == "-t goes with -DP only");
     CHECK(error({"-l", "-c"}) == "-l goes with -D of associations only");
     CHECK(error({"-l", "-DP"}) == "-l goes with -D of associations only");
 }
@@ -96,6 +140,9 @@ TEST_CASE("exit status")
     CHECK(status({"-D"}, 0, 0) == 0);
     CHECK(status({"-F"}, 1, 0) == 1);
     CHECK(status({"--no-strict", "-c"}, 0, 0, true) == 1);
+    CHECK(status({"--no-strict", "--atomic", "-f", "x"}, 1, 0) == 1);   // nothing was applied
+    CHECK(status({"--atomic", "-f", "x"}, 0, 1) == 1);
+    CHECK(status({"--atomic", "-f", "x"}, 0, 0) == 0);
 }
 
 TEST_CASE("--help and the man page know every option")

@@ -3,6 +3,8 @@
 
 #include "setkey/print.hpp"
 
+#include <algorithm>
+#include <cerrno>
 #include <cstdlib>
 #include <ctime>
 #include <set>
@@ -136,6 +138,121 @@ TEST_CASE("a key breaks its line every 32 bytes, null shows none")
     CHECK(contains(printed_sa(m), "\tE: null \n\tA: hmac-sha512 " + line + line + "\tseq="));
 }
 
+TEST_CASE("--oneline: an entry is a line, its key one word")
+{
+    std::vector<std::uint8_t> key(64, 0xab);
+    auto m = mature({256, 32, 0, SADB_X_AALG_SHA2_512HMAC, SADB_EALG_NULL, SADB_X_EXT_CYCSEQ}, SADB_SATYPE_ESP);
+    m.cipher_key = KeyExt{0, {}};
+    m.auth_key = KeyExt{512, key};
+    m.seq = 2;
+    m.pid = 7;
+    m.current->addtime = created;
+    std::string out;
+    append_sa(out, m, {.now = now, .one_line = true});
+    std::string hex;
+    for (int i = 0; i < 64; ++i)
+        hex += "ab";
+    CHECK(out == "10.0.0.1 10.0.0.2 esp mode=any spi=256(0x00000100) reqid=0(0x00000000) E: null A: hmac-sha512 " + hex +
+                     " seq=0x00000000 replay=32 flags=0x00000040 state=mature created: Nov 14 22:13:20 2023 "
+                     "current: Nov 14 22:15:23 2023 diff: 123(s) hard: 0(s) soft: 0(s) last: hard: 0(s) soft: 0(s) "
+                     "current: 0(bytes) hard: 0(bytes) soft: 0(bytes) allocated: 0 hard: 0 soft: 0 "
+                     "sadb_seq=2 pid=7 refcnt=0\n");
+    m.satype = SADB_X_SATYPE_IPCOMP;
+    m.sa->encrypt = SADB_X_CALG_DEFLATE;
+    append_sa(out, m, {.now = now, .one_line = true});
+    CHECK(std::count(out.begin(), out.end(), '\n') == 2);
+    CHECK(contains(out, " C: deflate A: hmac-sha512 "));
+
+    auto policy = selector(ip_proto::tcp, 0, 80);
+    policy.policy->type = IPSEC_POLICY_IPSEC;
+    policy.policy->requests.resize(2);
+    policy.policy->requests[1].protocol = ip_proto::ah;
+    policy.policy->requests[1].level = Level::require;
+    std::string line;
+    append_policy(line, policy, {.now = now, .one_line = true});
+    CHECK(line == "10.0.1.0/24[any] 10.0.0.2[80] tcp in ipsec esp/transport//default ah/transport//require "
+                  "created: lastused: lifetime: 0(s) validtime: 0(s) spid=8 seq=0 pid=0 refcnt=0\n");
+}
+
+TEST_CASE("a key that does not end at a group or line")
+{
+    std::vector<std::uint8_t> key(38, 0xab);
+    auto m = mature({1, 0, 0, SADB_X_AALG_TCP_MD5, 0, 0}, SADB_SATYPE_AH);
+    m.auth_key = KeyExt{304, key};
+    CHECK(contains(printed_sa(m), "\tA: tcp-md5  abababab abababab abababab abababab abababab abababab abababab abababab\n"
+                                  " abababab abab\n\tseq="));
+}
+
+TEST_CASE("what -x says in a line")
+{
+    const auto summary = [](const Message& m) {
+        std::string out;
+        append_summary(out, m.bytes());
+        return out;
+    };
+    auto m = mature({0x1000}, SADB_SATYPE_ESP);
+    m.type = SADB_ADD;
+    m.seq = 5;
+    m.pid = 7;
+    m.sa2->mode = IPSEC_MODE_TUNNEL;
+    m.sa2->reqid = 9;
+    CHECK(summary(m) == "ADD esp 10.0.0.1 -> 10.0.0.2 spi=0x00001000 mode=tunnel reqid=9 seq=5 pid=7\n");
+    m.natt_source_port = 4500;
+    m.natt_destination_port = 4501;
+    m.error = EEXIST;
+    m.reason = "taken\nalready";
+    CHECK(summary(m) == "ADD esp 10.0.0.1[4500] -> 10.0.0.2[4501] spi=0x00001000 mode=tunnel reqid=9 seq=5 pid=7: "
+                        "File exists (taken.already)\n");
+    m = mature({0x1000}, SADB_SATYPE_AH);
+    m.type = SADB_EXPIRE;
+    m.soft = Lifetime{};
+    CHECK(summary(m) == "EXPIRE ah 10.0.0.1 -> 10.0.0.2 spi=0x00001000 mode=any soft seq=0 pid=0\n");
+    m.soft.reset();
+    m.hard = Lifetime{};
+    CHECK(contains(summary(m), " hard seq="));
+
+    auto policy = selector(ip_proto::tcp, 0, 80);
+    policy.type = SADB_X_SPDADD;
+    policy.policy->type = IPSEC_POLICY_IPSEC;
+    policy.policy->requests = {Request{}};
+    CHECK(summary(policy) == "X_SPDADD 10.0.1.0/24[any] -> 10.0.0.2[80] tcp in ipsec esp/transport//default spid=8 "
+                             "seq=0 pid=0\n");
+    Message getspi;
+    getspi.type = SADB_GETSPI;
+    getspi.satype = SADB_SATYPE_ESP;
+    getspi.spi_range = SpiRangeExt{256, 511};
+    CHECK(summary(getspi) == "GETSPI esp spi=0x00000100-0x000001ff seq=0 pid=0\n");
+    Message promisc;
+    promisc.type = SADB_X_PROMISC;
+    promisc.satype = 1;
+    CHECK(summary(promisc) == "X_PROMISC seq=0 pid=0\n");
+
+    std::string broken;
+    auto record = mature({0x1000}, SADB_SATYPE_ESP).bytes();
+    record[16] = 0;
+    append_summary(broken, record);
+    CHECK(contains(broken, "? esp seq=0 pid=0: malformed: "));
+}
+
+TEST_CASE("every extension is shown, by its own format or by name")
+{
+    const std::vector<std::uint8_t> body{1, 2, 3, 4};
+    Message m;
+    m.natt_type = 2;
+    m.natt_source_port = 4500;
+    m.natt_fragment = 1400;
+    m.sa_replay = 4096;
+    m.kmaddress = Bytes(body);
+    m.reason = "because\x01";
+    std::string out;
+    append_record(out, m.bytes());
+    for (const auto* text : {"sadb_x_nat_t_type{ type=2 }\n", "sadb_x_nat_t_port{ port=4500 }\n", "X_NAT_T_FRAG{ 1400 }\n",
+                             "X_SA_REPLAY{ 4096 }\n", "X_KMADDRESS{ 4 bytes }\n", "X_REASON{ 'because.' }\n"}) {
+        CAPTURE(text);
+        CHECK(contains(out, text));
+    }
+}
+
 TEST_CASE("states, modes, numbers without a name")
 {
     auto m = mature({256, 0, 0, 77, 99, 0}, SADB_SATYPE_ESP);
@@ -250,8 +367,9 @@ TEST_CASE("a record field by field, without the key")
     {
         std::string hex;
         append_hex_dump(hex, Bytes(record).first(40));
-        CHECK(hex.starts_with("02030003 "));
-        CHECK(std::count(hex.begin(), hex.end(), '\n') == 2);
+        CHECK(hex.starts_with("00000000: 02 03 00 03 "));
+        CHECK(hex.find("\n00000010: ") == 58);   // 16 bytes to a line
+        CHECK(std::count(hex.begin(), hex.end(), '\n') == 3);
     }
     SUBCASE("wrapped by a promiscuous socket")
     {

@@ -27,9 +27,14 @@ inline std::vector<Endpoint> known_names(const std::string& name, Family family)
     return out;
 }
 
+inline std::optional<std::uint16_t> known_services(const std::string& name)
+{
+    return name == "http" ? std::optional<std::uint16_t>(80) : std::nullopt;
+}
+
 inline ParseOptions options()
 {
-    return {.numeric = false, .resolve = known_names};
+    return {.numeric = false, .resolve = known_names, .service = known_services};
 }
 
 inline std::string read(const std::string& file)

@@ -8,6 +8,7 @@
 #include <doctest/doctest.h>
 
 #include <latchkey/socket.h>
+#include <latchkey/sysctl.h>
 #include <net/pfkeyv2.h>
 #include <netinet/in.h>
 
@@ -26,6 +27,8 @@
 #include <set>
 #include <thread>
 #include <vector>
+
+#include "include/compat/sys/sysctl.h"
 
 using namespace latchkey;
 using test::FakeHost;
@@ -377,6 +380,100 @@ TEST_CASE("getsockname, text calls")
     std::free(text);
     CHECK(latchkey_host_configure(handle.host, LATCHKEY_ADDRESS, LATCHKEY_ADD, "192.0.2.7/24") == nullptr);
     CHECK(errno == EEXIST);
+}
+
+TEST_CASE("sysctlbyname: sizes, old and new values, refusals, as on the BSDs")
+{
+    FakeHost fake;
+    const Handle handle(fake);
+    auto* host = handle.host;
+    int old = -7;
+    std::size_t size = 0;
+    CHECK(latchkey_sysctlbyname(host, "net.key.debug", nullptr, &size, nullptr, 0) == 0);
+    CHECK(size == sizeof(int));
+    CHECK(latchkey_sysctlbyname(host, "net.key.debug", &old, &size, nullptr, 0) == 0);
+    CHECK(old == 0);
+    int fresh = 5;
+    CHECK(latchkey_sysctlbyname(host, "net.key.debug", &old, &size, &fresh, sizeof fresh) == 0);
+    CHECK(old == 0);
+    CHECK(latchkey_sysctlbyname(host, "net.key.debug", &old, &size, nullptr, 0) == 0);
+    CHECK(old == 5);
+
+    const auto refused = [&](int number, const char* name, const void* value, std::size_t length) {
+        const int result = latchkey_sysctlbyname(host, name, nullptr, nullptr, value, length);
+        return result == -1 && errno == number;
+    };
+    CHECK(refused(ENOENT, "net.key", nullptr, 0));
+    CHECK(refused(ENOENT, "net.key.nonsense", &fresh, sizeof fresh));
+    CHECK(refused(EPERM, "net.inet.ipsec.used", &fresh, sizeof fresh));
+    CHECK(refused(EINVAL, "net.key.debug", &fresh, sizeof fresh - 1));
+    const std::int64_t wide = 1;
+    CHECK(refused(EINVAL, "net.key.debug", &wide, sizeof wide));
+    fresh = -1;
+    CHECK(refused(EINVAL, "net.key.debug", &fresh, sizeof fresh));
+    CHECK(refused(EFAULT, nullptr, nullptr, 0));
+    CHECK(latchkey_sysctlbyname(host, "net.key.debug", &old, nullptr, nullptr, 0) == -1);
+    CHECK(errno == EFAULT);
+
+    // Too little room: what fits is there, nothing is set.
+    std::array<std::uint8_t, 4> room{9, 9, 9, 9};
+    size = 2;
+    fresh = 6;
+    CHECK(latchkey_sysctlbyname(host, "net.key.debug", room.data(), &size, &fresh, sizeof fresh) == -1);
+    CHECK(errno == ENOMEM);
+    CHECK(size == 2);
+    CHECK(room == std::array<std::uint8_t, 4>{5, 0, 9, 9});
+    size = 16;
+    CHECK(latchkey_sysctlbyname(host, "net.key.debug", room.data(), &size, nullptr, 0) == 0);
+    CHECK(size == 4);
+
+    // The same bits mean -1 here and 0xffffffff there.
+    fresh = -1;
+    CHECK(latchkey_sysctlbyname(host, "net.inet.ipsec.ecn", nullptr, nullptr, &fresh, sizeof fresh) == 0);
+    CHECK(latchkey_sysctlbyname(host, "net.inet.ipsec.ecn", &old, &size, nullptr, 0) == 0);
+    CHECK(old == -1);
+    CHECK(latchkey_sysctlbyname(host, "net.key.spi_maxval", nullptr, nullptr, &fresh, sizeof fresh) == 0);
+    CHECK(latchkey_sysctlbyname(host, "net.key.spi_maxval", &old, &size, nullptr, 0) == 0);
+    CHECK(static_cast<unsigned>(old) == 0xffffffff);
+}
+
+TEST_CASE("sysctlbyname without a host: the default one")
+{
+    FakeHost fake;
+    CHECK(in_child([&] {
+        ::setenv("LATCHKEY", fake.path(), 1);
+        int value = 3;
+        std::size_t size = sizeof value;
+        return sysctlbyname("net.key.debug", nullptr, nullptr, &value, size) == 0 && (value = 0, true)
+            && sysctlbyname("net.key.debug", &value, &size, nullptr, 0) == 0 && value == 3
+            && latchkey_sysctlbyname(nullptr, "net.nonsense", &value, &size, nullptr, 0) == -1 && errno == ENOENT;
+    }));
+    CHECK(in_child([] {
+        ::setenv("LATCHKEY", "/nonexistent/host.sock", 1);
+        int value = 0;
+        std::size_t size = sizeof value;
+        return sysctlbyname("net.key.debug", &value, &size, nullptr, 0) == -1 && errno == ENOENT;
+    }));
+}
+
+TEST_CASE("why a PF_KEY message was refused")
+{
+    FakeHost fake;
+    const Handle handle(fake);
+    const Fd key(latchkey_pfkey_open(handle.host));
+    std::array<char, 64> text{"untouched"};
+    CHECK(latchkey_pfkey_reason(handle.host, key.fd, text.data(), text.size()) == 0);
+    CHECK(std::string(text.data()).empty());
+    CHECK(latchkey_send(handle.host, key.fd, "short", 5, 0) == -1);
+    CHECK(errno == EINVAL);
+    CHECK(latchkey_pfkey_reason(handle.host, key.fd, text.data(), text.size()) == 19);
+    CHECK(std::string(text.data()) == "not a whole message");
+    CHECK(latchkey_pfkey_reason(handle.host, key.fd, text.data(), 4) == 19);
+    CHECK(std::string(text.data()) == "not");
+    CHECK(latchkey_pfkey_reason(handle.host, key.fd, nullptr, 0) == 19);
+    CHECK(latchkey_pfkey_reason(handle.host, STDIN_FILENO, text.data(), text.size()) == -1);
+    CHECK(latchkey_pfkey_reason(handle.host, -1, text.data(), text.size()) == -1);
+    CHECK(errno == EBADF);
 }
 
 TEST_CASE("a descriptor that is not the host's is refused")

@@ -32,6 +32,12 @@ public:
     }
     Result<std::string> route(int, std::string_view) override { return "default via 10.0.0.254\n"; }
     Result<std::string> link(int, std::string_view) override { return "net0 up\n"; }
+    Result<std::string> sysctl(int verb, std::string_view text) override
+    {
+        if (verb == 2)
+            last = std::string(text);
+        return verb == 1 ? "2" : "net.inet.ipsec.dfbit=2\n";
+    }
     std::string long_text, last;
 
 private:

@@ -188,6 +188,10 @@ TEST_CASE("texts: long ones come in pieces, errors with their reason")
     const auto refused = c.call({.op = Op::address, .arg = {2, 0, 0}, .payload = bytes_of("10.9.9.9/24")});
     CHECK(refused.result == -EADDRNOTAVAIL);
     CHECK(text_of(refused.payload) == "no such address");
+    CHECK(text_of(c.call({.op = Op::sysctl}).payload) == "net.inet.ipsec.dfbit=2\n");
+    CHECK(text_of(c.call({.op = Op::sysctl, .arg = {1, 0, 0}, .payload = bytes_of("net.inet.ipsec.dfbit")}).payload) == "2");
+    CHECK(c.call({.op = Op::sysctl, .arg = {2, 0, 0}, .payload = bytes_of("net.inet.ipsec.dfbit=1")}).result >= 0);
+    CHECK(f.control.last == "net.inet.ipsec.dfbit=1");
 }
 
 TEST_CASE("a channel passed over another serves a child of fork, and credentials are taken per request")
@@ -223,6 +227,11 @@ TEST_CASE("a channel passed over another serves a child of fork, and credentials
         check(take_reply(mine.get(), 5000).result == -EPERM, 7);
         send_request(mine.get(), {.op = Op::address, .id = 6});
         check(take_reply(mine.get(), 5000).result >= 0, 8);
+        for (int verb = 0; verb <= 3; ++verb) {   // only the third sets
+            send_request(mine.get(), {.op = Op::sysctl, .id = 7, .arg = {verb, 0, 0}});
+            const auto result = take_reply(mine.get(), 5000).result;
+            check(verb == 2 ? result == -EPERM : result >= 0, 9);
+        }
         _exit(status);
     }
     int status = -1;
@@ -491,6 +500,35 @@ TEST_CASE("PF_KEY: the answer is on the descriptor when send() returns, malforme
     const auto malformed = take_record(other);
     REQUIRE(malformed.size() >= 3);
     CHECK(malformed[2] == EINVAL);
+}
+
+TEST_CASE("PF_KEY: why the latest refused message was refused, socket by socket")
+{
+    DoorFixture f;
+    RawClient c(f);
+    const auto fd = c.socket(AF_KEY, SOCK_RAW, PF_KEY_V2), other = c.socket(AF_KEY, SOCK_RAW, PF_KEY_V2);
+    const auto why = [&](const Fd& key) {
+        const auto reply = c.call({.op = Op::reason}, key.get());
+        CHECK(reply.result == 0);
+        return text_of(reply.payload);
+    };
+    CHECK(why(fd).empty());
+    CHECK(c.send(fd, key_message(SADB_FLUSH, SADB_SATYPE_ESP, 1)).result == 16);
+    CHECK(why(fd).empty());
+    CHECK(c.send(fd, bytes_of("garbage")).result == -EINVAL);   // refused by send()
+    const auto malformed = why(fd);
+    CHECK(!malformed.empty());
+    CHECK(c.send(fd, key_message(SADB_DELETE, SADB_SATYPE_ESP, 2)).result == 16);   // refused by the answer
+    const auto refused = why(fd);
+    CHECK(!refused.empty());
+    CHECK(refused != malformed);
+    CHECK(c.send(fd, key_message(SADB_FLUSH, SADB_SATYPE_ESP, 3)).result == 16);
+    CHECK(why(fd) == refused);
+    CHECK(why(other).empty());
+
+    const auto udp = c.socket(AF_INET, SOCK_DGRAM);
+    CHECK(c.call({.op = Op::reason}, udp.get()).result == -EOPNOTSUPP);
+    CHECK(c.call({.op = Op::reason}).result == -EBADF);
 }
 
 TEST_CASE("PF_KEY: a dump of 2,000 SAs through a descriptor of 8 KiB, one record at a time, is complete")

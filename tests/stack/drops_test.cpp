@@ -116,6 +116,9 @@ std::uint64_t drops_of_walk(Drop row, std::uint64_t last_sequence, bool broken)
     struct Broken : CipherBackend {
         void seal(std::span<SealJob> jobs) override { jobs[0].result = Drop::out_crypto; }
         void open(std::span<OpenJob> jobs) override { jobs[0].result = Drop::in_integrity; }
+        void seal(std::span<AhSealJob> jobs) override { jobs[0].result = Drop::out_crypto; }
+        void open(std::span<AhOpenJob> jobs) override { jobs[0].result = Drop::in_integrity; }
+        Engine::AlgorithmSet available() const override { return {}; }
     };
     PlainRng rng;
     Engine engine(rng, 0);
@@ -274,6 +277,33 @@ constexpr Provocation provocations[] = {
         auto packet = net.recorded();
         wire::set_field<std::uint32_t>(packet, 24, 2);
         net.to_b(packet);
+        return dropped(*net.b, row);
+    }},
+    {Drop::in_decompress, [](const std::string& row) -> Count {
+        Net net;
+        net.script(*net.b, "add 10.0.0.1 10.0.0.2 ipcomp 0x1001 -m transport -C deflate;");
+        const Buffer ipcomp{ip_proto::udp, 0, 0, 2, 0xff, 0xff, 0xff, 0xff};   // a reserved kind of block (RFC 1951)
+        net.to_b(bytes_of({ip("10.0.0.1"), ip("10.0.0.2"), ip_proto::ipcomp, ipcomp}));
+        return dropped(*net.b, row);
+    }},
+    {Drop::in_disabled, [](const std::string& row) -> Count {
+        Net net;
+        REQUIRE(net.b->set_tunable("net.inet.esp.esp_enable", "0").has_value());
+        (void)net.recorded();
+        return dropped(*net.b, row);
+    }},
+    {Drop::in_encapsulation, [](const std::string& row) -> Count {   // to B it is ESP in UDP, to A it is not
+        Net net;
+        net.script(*net.b, std::string("add 10.0.0.1[4500] 10.0.0.2[4500] esp-udp 0x1001 -m transport ") + gcm + ";");
+        net.script(*net.a, std::string("add 10.0.0.1 10.0.0.2 esp 0x1001 -m transport ") + gcm + ";");
+        net.out_rule("ipsec esp/transport//require");
+        (void)net.send();
+        return dropped(*net.b, row);
+    }},
+    {Drop::in_keepalive, [](const std::string& row) -> Count {
+        Net net;
+        net.script(*net.b, std::string("add 10.0.0.1[4500] 10.0.0.2[4500] esp-udp 0x1001 -m transport ") + gcm + ";");
+        net.to_b(udp_packet({ip("10.0.0.1"), 4500, 0}, {ip("10.0.0.2"), 4500, 0}, Buffer{0xff}));
         return dropped(*net.b, row);
     }},
     {Drop::in_padding, [](const std::string& row) -> Count {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // Truth from elsewhere: RFC 3602 §4 (ESP packets), draft-mcgrew-gcm-test-01 (ESP with GCM), and the packets that scapy
 // made (tests/data/esp/scapy.tsv, written by tests/interop/esp_scapy.py --record).
+#include "stack/crypto.hpp"
 #include "stack/esp.hpp"
 
 #include "tests/stack/esp_support.hpp"
@@ -24,23 +25,49 @@ struct Suite {
     const Algorithm* auth;    // or null
 };
 
-// Every combination that the algorithm table offers; with all key sizes of a cipher.
+// The key sizes of a cipher in bytes, salt included: all of them if they are few, else the ends and one between.
+std::vector<std::size_t> key_sizes(const Algorithm& cipher)
+{
+    const std::size_t least = cipher.key_min / 8u, most = cipher.key_max / 8u;
+    if (cipher.primitive == Primitive::null)
+        return {0, 16};
+    if (cipher.key_step == 0)
+        return {least};
+    if (cipher.key_step == 8)
+        return {least, 13, most};
+    std::vector<std::size_t> sizes;
+    for (auto size = least; size <= most; size += cipher.key_step / 8u)
+        sizes.push_back(size);
+    return sizes;
+}
+
+bool takes(const Algorithm& row, AlgorithmKind kind)
+{
+    return row.offered() && same_space(row.kind, kind);
+}
+
+// Every cipher that the algorithm table offers with each of its key sizes, alone and with an ICV; and every ICV.
 std::vector<Suite> suites()
 {
     std::vector<Suite> all;
-    for (const auto& cipher : algorithms) {
-        if (!cipher.offered() || (cipher.kind != AlgorithmKind::cipher && cipher.kind != AlgorithmKind::aead))
-            continue;
-        const auto sizes = cipher.primitive == Primitive::null ? std::vector<std::size_t>{0, 16}
-                                                               : std::vector<std::size_t>{16, 24, 32};
-        for (const auto size : sizes) {
-            const auto name = std::string(cipher.name) + "/" + std::to_string(size);
-            all.push_back({name, &cipher, size + cipher.salt, nullptr});
-            for (const auto& auth : algorithms)
-                if (cipher.kind == AlgorithmKind::cipher && auth.kind == AlgorithmKind::auth && auth.offered())
-                    all.push_back({name + " " + std::string(auth.name), &cipher, size, &auth});
-        }
-    }
+    const auto add = [&](const Algorithm& cipher, std::size_t key, const Algorithm* auth) {
+        const auto name = std::string(cipher.name) + "/" + std::to_string(key);
+        all.push_back({auth == nullptr ? name : name + " " + std::string(auth->name), &cipher, key, auth});
+    };
+    const auto& sha256 = *algorithm_by_name(AlgorithmKind::auth, "hmac-sha256");
+    for (const auto& cipher : algorithms)
+        if (takes(cipher, AlgorithmKind::cipher))
+            for (const auto size : key_sizes(cipher)) {
+                add(cipher, size, nullptr);
+                if (cipher.kind == AlgorithmKind::cipher)
+                    add(cipher, size, &sha256);
+            }
+    for (const auto& auth : algorithms)
+        if (takes(auth, AlgorithmKind::auth))
+            for (const auto* cipher : {"null", "aes-cbc", "aes-ctr"}) {
+                const auto& row = *algorithm_by_name(AlgorithmKind::cipher, cipher);
+                add(row, row.key_min / 8u, &auth);
+            }
     return all;
 }
 
@@ -269,7 +296,7 @@ TEST_CASE("every suite, every size: the packet has the promised size and layout,
             CHECK(body < n + 2 + unit);
             CHECK(wire::field<std::uint32_t>(sealed.packet, 0) == sa.spi);
             CHECK(wire::field<std::uint32_t>(sealed.packet, 4) == sequence);
-            if (suite.cipher->kind == AlgorithmKind::aead)
+            if (suite.cipher->counts())
                 CHECK(wire::field<std::uint64_t>(sealed.packet, 8) == sequence);
             REQUIRE(open(*backend, sa, sealed.packet) == Opened{Drop::none, payload, ip_proto::tcp});
         }
@@ -294,11 +321,12 @@ TEST_CASE("however the payload is cut into parts, the packet is the same and the
 {
     const auto payload = counted(83);
     const auto whole = Bytes(payload);
+    PatternRng rng(Buffer{0x5a});   // the same IV each time
+    const auto backend = backend_over(rng);
     for (const auto& suite : suites()) {
         CAPTURE(suite.name);
-        PatternRng rng;
         auto sa = make_sa(suite);
-        const auto expected = seal(*backend_over(rng), sa, payload).packet;
+        const auto expected = seal(*backend, sa, payload).packet;
         for (std::size_t a = 0; a <= payload.size(); ++a) {
             const auto b = a + (payload.size() - a) / 3, c = a + (payload.size() - a) / 2;
             const std::vector<std::vector<Bytes>> cuts = {
@@ -307,7 +335,7 @@ TEST_CASE("however the payload is cut into parts, the packet is the same and the
                 {whole.first(a), whole.subspan(a, b - a), whole.subspan(b, c - b), whole.subspan(c)},
             };
             for (const auto& parts : cuts) {
-                const auto sealed = seal(*backend_over(rng), sa, parts);
+                const auto sealed = seal(*backend, sa, parts);
                 CHECK(sealed.result == Drop::none);
                 CHECK(sealed.packet == expected);
             }
@@ -649,6 +677,142 @@ TEST_CASE("the padding flags of an SA")
     CHECK(open(*backend, sequential, packet).result == Drop::in_padding);
 }
 
+TEST_CASE("extra padding: whole steps up to the limit, all of them drawn, and the packet opens")
+{
+    struct TwisterRng : Rng {
+        void fill(MutableBytes out) override
+        {
+            for (auto& byte : out)
+                byte = static_cast<std::uint8_t>(generator() >> 24);
+        }
+        std::mt19937 generator;
+    } rng;
+    const auto backend = make_openssl_backend(rng);
+    for (const auto& suite : suites()) {
+        CAPTURE(suite.name);
+        auto sa = make_sa(suite);
+        const std::size_t unit = std::max<std::size_t>(4, suite.cipher->block);
+        CHECK(backend->extra_padding(sa, -1) == 0);
+        CHECK(backend->extra_padding(sa, 0) == 0);
+        CHECK(backend->extra_padding(sa, static_cast<int>(unit) - 1) == 0);
+        std::vector<std::size_t> drawn;
+        for (int i = 0; i < 60; ++i) {
+            drawn.push_back(backend->extra_padding(sa, static_cast<int>(3 * unit + 1)));
+            CHECK(backend->extra_padding(sa, 1000) <= 255);
+        }
+        std::ranges::sort(drawn);
+        drawn.erase(std::unique(drawn.begin(), drawn.end()), drawn.end());
+        CHECK(drawn == std::vector<std::size_t>{0, unit, 2 * unit, 3 * unit});
+
+        for (const auto flags : {SADB_X_EXT_PSEQ, SADB_X_EXT_PZERO, SADB_X_EXT_PRAND})
+            for (const std::size_t n : {0u, 1u, 33u, 100u}) {
+                sa.context.reset();
+                sa.flags = static_cast<std::uint32_t>(flags);
+                const auto payload = counted(n);
+                const auto most = std::size_t{255} / unit * unit;
+                for (const auto extra : {unit, most}) {
+                    Buffer packet(esp_sealed_size(sa, n) + extra);
+                    SealJob job;
+                    job.sa = &sa;
+                    job.sequence = 1;
+                    job.next_header = ip_proto::udp;
+                    job.parts[0] = payload;
+                    job.part_count = 1;
+                    job.out = packet;
+                    backend->seal({&job, 1});
+                    REQUIRE(job.result == Drop::none);
+                    CHECK(open(*backend, sa, packet) == Opened{Drop::none, payload, ip_proto::udp});
+                }
+            }
+    }
+}
+
+TEST_CASE("with extra padding, esp_payload_room leaves room for the most that can be drawn")
+{
+    for (const auto& suite : suites()) {
+        CAPTURE(suite.name);
+        const auto sa = make_sa(suite);
+        const std::size_t unit = std::max<std::size_t>(4, suite.cipher->block);
+        for (const int limit : {0, 3, 16, 100, 255}) {
+            const auto most = static_cast<std::size_t>(limit) / unit * unit;
+            for (std::size_t room = 0; room < 700; room += 3) {
+                const auto n = esp_payload_room(sa, room, limit);
+                if (n > 0)
+                    CHECK(esp_sealed_size(sa, n) + most <= room);
+                CHECK(esp_sealed_size(sa, n + 1) + most > room);
+            }
+        }
+    }
+}
+
+TEST_CASE("break_icv: what goes out fails the peer's integrity check, and nothing else changes")
+{
+    PatternRng rng;
+    const auto backend = backend_over(rng);
+    for (const auto& suite : suites()) {
+        CAPTURE(suite.name);
+        auto sa = make_sa(suite);
+        backend->break_icv = true;
+        const auto broken = seal(*backend, sa, counted(40)).packet;
+        backend->break_icv = false;
+        CHECK(open(*backend, sa, broken).result == (has_icv(suite) ? Drop::in_integrity : Drop::none));
+        CHECK(open(*backend, sa, seal(*backend, sa, counted(40)).packet).result == Drop::none);
+    }
+}
+
+TEST_CASE("what runs: every row with a primitive, as OpenSSL here has its legacy provider")
+{
+    PatternRng rng;
+    const auto rows = backend_over(rng)->available();
+    for (std::size_t i = 0; i < std::size(algorithms); ++i) {
+        CAPTURE(algorithms[i].name);
+        CHECK(rows[i] == algorithms[i].offered());
+    }
+}
+
+TEST_CASE("RFC 7634 Appendix A: the example packet")
+{
+    PatternRng rng;
+    const auto backend = backend_over(rng);
+    auto sa = make_sa("chacha20-poly1305", 36, {}, 32);
+    sa.spi = 0x01020304;
+    sa.cipher_key = SecretBytes(from_hex("808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9fa0a1a2a3"));
+    const auto packet = from_hex(
+        "0102030400000005101112131415161724039428b97f417e3c13753a4f05087b67c352e6a7fab1b982d466ef407ae5c614ee8099"
+        "d52844eb61aa95dfab4c02f72aa71e7c4c4f64c9befe2facc638e8f3cbec163fac469b502773f6fb94e664da9165b82829f641e0"
+        "76aaa8266b7fb0f7b11b369907e1ad43");
+    const auto inner = from_hex(
+        "45000054a6f200004001e778c6336405c000020508005b7a3a080000553bec100007362708090a0b0c0d0e0f1011121314151617"
+        "18191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f3031323334353637");
+    CHECK(open(*backend, sa, packet) == Opened{Drop::none, inner, ip_proto::ipv4});
+}
+
+TEST_CASE("RFC 4543: GMAC signs SPI, number, IV and what follows, and encrypts nothing")
+{
+    PatternRng rng;
+    const auto backend = backend_over(rng);
+    const crypto::Library library;
+    for (const bool esn : {false, true}) {
+        auto sa = make_sa("aes-gmac", 20);
+        sa.flags = esn ? SADB_X_SAFLAGS_ESN : 0;
+        const auto payload = counted(61);
+        const auto packet = seal(*backend, sa, payload, 0x100000007 - (esn ? 0 : 0x100000000)).packet;
+        CHECK(std::equal(payload.begin(), payload.end(), packet.begin() + 16));
+        const auto key = counted(20);
+        auto cipher = library.make_cipher(Primitive::aes_gcm, Bytes(key).first(16), crypto::Cipher::Side::encrypt);
+        REQUIRE(cipher);
+        const auto high = from_hex(esn ? "00000001" : "");
+        const Buffer spi(packet.begin(), packet.begin() + 4), rest(packet.begin() + 4, packet.end() - 16);
+        Buffer icv(16);
+        const Buffer salt(key.begin() + 16, key.end()), iv(packet.begin() + 8, packet.begin() + 16);
+        REQUIRE(cipher->start(joined({salt, iv})));
+        REQUIRE(cipher->associate(joined({spi, high, rest})));
+        REQUIRE(cipher->finish());
+        REQUIRE(cipher->read_icv(icv));
+        CHECK(std::equal(icv.begin(), icv.end(), packet.end() - 16));
+    }
+}
+
 TEST_CASE("an SA that the transform cannot serve is refused, and served once it can be")
 {
     PatternRng rng;
@@ -682,6 +846,11 @@ TEST_CASE("an SA that the transform cannot serve is refused, and served once it 
     CHECK(refused(no_auth_key));
     auto doubled = make_sa("aes-gcm-16", 20, "hmac-sha1");
     CHECK(refused(doubled));
+    auto said_twice = make_sa("aes-gcm-16", 20, "null");   // "none" in other words
+    CHECK(seal(*backend, said_twice, counted(20)).result == Drop::none);
+    auto other_protocol = make_sa("aes-cbc", 16, "hmac-sha1");
+    other_protocol.protocol = ip_proto::ah;
+    CHECK(refused(other_protocol));
     for (const auto flag : {SADB_X_EXT_OLD, SADB_X_EXT_IV4B, SADB_X_EXT_DERIV}) {
         auto old = make_sa("aes-cbc", 16, "hmac-sha1");
         old.flags = static_cast<std::uint32_t>(flag);
@@ -696,7 +865,7 @@ TEST_CASE("a job that contradicts itself is refused and writes nothing")
     auto sa = make_sa("aes-gcm-16", 20);
     const auto payload = counted(50);
     const auto right = esp_sealed_size(sa, payload.size());
-    for (const auto size : {std::size_t{0}, std::size_t{8}, right - 1, right + 1, right + 4}) {
+    for (const auto size : {std::size_t{0}, std::size_t{8}, right - 4, right - 1, right + 1, right + 2, right + 256}) {
         Buffer out(size, 0xee);
         SealJob job;
         job.sa = &sa;

@@ -33,6 +33,12 @@ struct Socket {
     int fd;   // the host's end
     bool listening = false;
     unsigned echoes = 0;
+    std::string reason{};
+};
+
+struct FakeTunable {
+    std::int64_t value, min, max;
+    bool read_only = false;
 };
 
 class Server {
@@ -156,6 +162,11 @@ private:
                 return done(-EEXIST, text("it has that one\n"));
             return done(21, text("192.0.2.7/24 dev lk0\n"));
         case Op::route: return done(-ENETUNREACH);
+        case Op::sysctl: {
+            const auto [result, lines] = sysctl(request.arg[0], std::string(request.payload.begin(), request.payload.end()));
+            return done(result < 0 ? result : static_cast<int>(lines.size()), text(lines));
+        }
+        case Op::reason: return done(0, text(socket->second.reason));
         default: return done(0);
         }
     }
@@ -187,13 +198,15 @@ private:
         ::close(ends[1]);
     }
 
-    static int send(const Socket& socket, Bytes message)
+    static int send(Socket& socket, Bytes message)
     {
         if (socket.kind != SocketKind::key)
             return message.size() > largest_datagram ? -EMSGSIZE : static_cast<int>(message.size());
         if (message.size() < 16 || wire::load<std::uint16_t>(message.subspan<4, 2>(), wire::Order::host) * 8u
-                != message.size())
+                != message.size()) {
+            socket.reason = "not a whole message";
             return -EINVAL;
+        }
         client::send_record(socket.fd, message, -1);
         client::send_record(socket.fd, message, -1);
         return static_cast<int>(message.size());
@@ -266,6 +279,36 @@ private:
         reply(channel, {.id = request.id, .result = result});
     }
 
+    std::pair<int, std::string> sysctl(int verb, const std::string& request)
+    {
+        const auto name = request.substr(0, request.find('='));
+        const auto at = tunables_.find(name);
+        std::string all;
+        for (const auto& [known, row] : tunables_) {
+            if (verb == 0)
+                all += known + "=" + std::to_string(row.value) + "\n";
+            else if (known == name || name.empty())
+                all += known + (row.read_only ? "\tcomputed\t0\t" : "\tinteger\t0\t") + std::to_string(row.min) + "\t"
+                    + std::to_string(row.max) + "\tabout " + known + "\n";
+        }
+        if (verb == 0 || (verb == 3 && (name.empty() || at != tunables_.end())))
+            return {0, all};
+        if (at == tunables_.end())
+            return {-ENOENT, "no tunable has this name"};
+        auto& row = at->second;
+        if (verb == 1)
+            return {0, std::to_string(row.value)};
+        const auto value = std::strtoll(request.c_str() + name.size() + 1, nullptr, 0);
+        if (row.read_only || value < row.min || value > row.max)
+            return {row.read_only ? -EPERM : -EINVAL, row.read_only ? "only to be read" : "outside the range"};
+        row.value = value;
+        return {0, ""};
+    }
+
+    std::map<std::string, FakeTunable> tunables_{{"net.inet.ipsec.ecn", {0, -1, 1}},
+                                                 {"net.inet.ipsec.used", {1, 0, 1, true}},
+                                                 {"net.key.debug", {0, 0, 0x7fffffff}},
+                                                 {"net.key.spi_maxval", {0x0fffffff, 256, 0xffffffff}}};
     int listener_;
     unsigned names_ = 0;
     std::vector<int> channels_;

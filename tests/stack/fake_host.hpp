@@ -21,6 +21,9 @@ namespace latchkey::test {
 //   connect              to port 1: never answered; to port 2: ECONNREFUSED
 //   hello                its name is "fake"
 //   stat                 `stat_size` bytes in several parts
+//   sysctl               four tunables: net.key.debug (0 to 0x7fffffff), net.key.spi_maxval (256 to 0xffffffff),
+//                        net.inet.ipsec.ecn (-1 to 1), and net.inet.ipsec.used (1), which is read only
+//   reason               "not a whole message" once a PF_KEY message had the wrong length
 inline constexpr int credentials_level = 90001, slow_level = 90002;
 inline constexpr std::size_t stat_size = 150'000;
 

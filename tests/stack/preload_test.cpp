@@ -110,6 +110,55 @@ r, w = os.pipe(); assert os.write(w, message()) == 16 and os.writev(w, [message(
 )") == 0);
 }
 
+TEST_CASE("an IKE daemon's own sockets: bypass and UDP encapsulation hold, whatever the kernel says")
+{
+    if (!have_python())
+        return;
+    FakeHost fake;
+    CHECK(python(fake.path(), R"(
+def policy(kind, direction, length=2, ext=18): return struct.pack('=HHHBBII', length, ext, kind, direction, 0, 0, 0)
+BYPASS, IPSEC, ENTRUST, NONE = 4, 2, 3, 1
+class Plain:   # what the kernel says by itself: the same calls past the library
+    libc = ctypes.CDLL(None, use_errno=True)
+    def set(self, s, level, name, value):
+        SYS_setsockopt = {'x86_64': 54, 'aarch64': 208}.get(os.uname().machine)
+        assert SYS_setsockopt is not None, 'which number has setsockopt here?'
+        done = self.libc.syscall(SYS_setsockopt, s.fileno(), level, name, value, len(value))
+        return 0 if done == 0 else ctypes.get_errno()
+def ours(s, level, name, value):
+    try: s.setsockopt(level, name, value)
+    except OSError as error: return error.errno
+    return 0
+def socks():
+    return [(socket.socket(family, kind), level, option)
+            for family, level, option in ((2, 0, 16), (10, 41, 34), (10, 0, 16))
+            for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM)]
+kernel = Plain()
+asked = ((BYPASS, 1), (BYPASS, 2), (ENTRUST, 1), (ENTRUST, 2), (IPSEC, 2), (NONE, 1), (BYPASS, 0), (BYPASS, 3), (9, 1))
+# Without a PF_KEY socket nothing changes.
+for s, level, option in socks():
+    for kind, direction in asked:
+        assert ours(s, level, option, policy(kind, direction)) == kernel.set(s, level, option, policy(kind, direction)), (level, kind)
+k = key()
+for s, level, option in socks():
+    for kind, direction in asked:
+        value = policy(kind, direction)
+        expected = 0 if kind in (BYPASS, ENTRUST) and direction in (1, 2) else kernel.set(s, level, option, value)
+        assert ours(s, level, option, value) == expected, (level, kind, direction)
+    assert ours(s, level, option, policy(BYPASS, 1, ext=12)) == 0   # as OpenIKED sends it
+    for short in (b'', policy(BYPASS, 1)[:15], policy(BYPASS, 1, length=3)):
+        assert ours(s, level, option, short) == kernel.set(s, level, option, short) != 0
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+assert ours(s, 17, 100, struct.pack('=i', 2)) == 0
+assert ours(s, 17, 100, struct.pack('=i', 77)) == kernel.set(s, 17, 100, struct.pack('=i', 77)) != 0
+# Other options and other sockets are the kernel's.
+assert ours(s, socket.SOL_SOCKET, socket.SO_REUSEADDR, struct.pack('=i', 1)) == 0
+assert s.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) == 1
+for other in (k, socket.socket(socket.AF_UNIX)):
+    assert ours(other, 0, 16, policy(BYPASS, 1)) == kernel.set(other, 0, 16, policy(BYPASS, 1)) != 0
+)") == 0);
+}
+
 TEST_CASE("without a host, a family that is not supported")
 {
     if (!have_python())

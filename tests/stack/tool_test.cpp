@@ -124,7 +124,7 @@ TEST_CASE("help, version, words that do not exist")
     CHECK(latchkey_tool({"--help"}).status == 0);
     CHECK(latchkey_tool({"--version"}).says("^latchkey [0-9]+\\.[0-9]+"));
     CHECK(latchkey_tool({}).status == 2);
-    for (const char* name : {"run", "ping", "stat", "address", "route", "link", "monitor"}) {
+    for (const char* name : {"run", "ping", "stat", "address", "route", "link", "sysctl", "algs", "monitor"}) {
         CAPTURE(name);
         CHECK(latchkey_tool({"--help"}).says("\n  " + std::string(name) + " "));
         const auto help = latchkey_tool({name, "--help"});
@@ -151,7 +151,7 @@ TEST_CASE("every command and option of --help is in the man page")
     std::ifstream in(LATCHKEY_MAN_PAGE);
     const std::string page((std::istreambuf_iterator<char>(in)), {});
     REQUIRE(!page.empty());
-    for (const std::string name : {"run", "ping", "stat", "address", "route", "link"}) {
+    for (const std::string name : {"run", "ping", "stat", "address", "route", "link", "sysctl", "algs"}) {
         CHECK(page.find("\n.Cm " + name + "\n") != page.npos);
         std::istringstream help(latchkey_tool({name, "--help"}).out);
         int options = 0;
@@ -200,6 +200,102 @@ TEST_CASE("stat, address, route, link pass text on, and the host's reason or err
     CHECK(set.out.empty());
 }
 
+TEST_CASE("sysctl prints, lists and sets in the ways of sysctl(8)")
+{
+    FakeHost fake;
+    const auto sysctl = [&](std::vector<std::string> words) {
+        words.insert(words.begin(), {"sysctl", "--socket", fake.path()});
+        return latchkey_tool(words);
+    };
+    CHECK(sysctl({"net.key.debug"}).out == "net.key.debug: 0\n");
+    CHECK(sysctl({"-n", "net.key.debug", "net.inet.ipsec.used"}).out == "0\n1\n");
+    CHECK(sysctl({"-e", "net.key.debug"}).out == "net.key.debug=0\n");
+    CHECK(sysctl({"-x", "net.key.spi_maxval"}).out == "net.key.spi_maxval: 0xfffffff\n");
+    CHECK(sysctl({"-nx", "net.key.spi_maxval"}).out == "0xfffffff\n");
+    CHECK(sysctl({"net.key"}).out == "net.key.debug: 0\nnet.key.spi_maxval: 268435455\n");
+    CHECK(sysctl({"net.key."}).out == sysctl({"net.key"}).out);
+    CHECK(sysctl({"-a"}).out == "net.inet.ipsec.ecn: 0\nnet.inet.ipsec.used: 1\n" + sysctl({"net.key"}).out);
+    CHECK(sysctl({"-d", "net.key.debug"}).out == "net.key.debug: about net.key.debug (0 to 2147483647, default 0)\n");
+    CHECK(sysctl({"-dx", "net.key"}).out
+          == "net.key.debug: about net.key.debug (0x0 to 0x7fffffff, default 0x0)\n"
+             "net.key.spi_maxval: about net.key.spi_maxval (0x100 to 0xffffffff, default 0x0)\n");
+    CHECK(sysctl({"-da"}).says("used \\(read only\\)"));
+
+    CHECK(sysctl({"net.key.debug=0x10"}).out == "net.key.debug: 0 -> 16\n");
+    CHECK(sysctl({"-w", "net.key.debug = 7", "net.inet.ipsec.ecn=-1"}).out
+          == "net.key.debug: 16 -> 7\nnet.inet.ipsec.ecn: 0 -> -1\n");
+    CHECK(sysctl({"-x", "net.inet.ipsec.ecn"}).out == "net.inet.ipsec.ecn: 0xffffffff\n");
+    CHECK(sysctl({"-q", "net.key.debug=8"}).out.empty());
+    CHECK(sysctl({"-n", "net.key.debug=9"}).out == "8 -> 9\n");
+}
+
+TEST_CASE("sysctl: one refusal stops nothing, is explained, and is the exit status")
+{
+    FakeHost fake;
+    const auto sysctl = [&](std::vector<std::string> words) {
+        words.insert(words.begin(), {"sysctl", "--socket", fake.path()});
+        return latchkey_tool(words);
+    };
+    const auto mixed = sysctl({"net.key.debgu=1", "net.key.debug=-1", "net.inet.ipsec.used=0", "net.key.debug=2"});
+    CHECK(mixed.status == 1);
+    CHECK(mixed.says("sysctl: net.key.debgu: the host has no tunable of this name; did you mean `net.key.debug`\\?"));
+    CHECK(mixed.says("sysctl: net.key.debug=-1: outside the range \\(0 to 2147483647\\)\n"));
+    CHECK(mixed.says("sysctl: net.inet.ipsec.used=0: only to be read\n"));
+    CHECK(mixed.says("net.key.debug: 0 -> 2\n"));
+    CHECK(sysctl({"ipsec.ecn"}).says("did you mean `net.inet.ipsec.ecn`"));
+    CHECK(sysctl({"kern.hostname"}).out == "latchkey: sysctl: kern.hostname: the host has no tunable of this name\n");
+    CHECK(sysctl({"-w", "net.key.debug"}).says("expected NAME=VALUE"));
+    CHECK(sysctl({"-w", "net.key.debug"}).status == 1);
+    CHECK(sysctl({}).status == 2);
+    CHECK(sysctl({"-a", "net.key"}).status == 2);
+    CHECK(sysctl({"-z", "net.key"}).status == 2);
+    CHECK(sysctl({"-az"}).says("no option -z"));
+    CHECK(sysctl({"-f"}).status == 2);
+
+    const auto file = fake.directory() + "/sysctl.conf";
+    std::ofstream(file) << "# what this host is like\n\n  net.key.debug = 3   # more\n"
+                           "net.inet.ipsec.ecn=\"1\"\nnonsense\nnet.key.nothing=1\nnet.key.spi_maxval=0xffff\n";
+    const auto done = sysctl({"-f", file});
+    CHECK(done.status == 1);
+    CHECK(done.says(file + ":5: nonsense: expected NAME=VALUE"));
+    CHECK(done.says(file + ":6: net.key.nothing: the host has no tunable"));
+    CHECK(sysctl({"-na"}).out == "1\n1\n3\n65535\n");
+    ::unlink(file.c_str());
+    const auto missing = sysctl({"-f", file});
+    CHECK(missing.status == 1);
+    CHECK(missing.says("sysctl: " + file + ": No such file or directory"));
+    CHECK(latchkey_tool({"sysctl", "-a", "--socket", "/nonexistent/sock"}).says("no host answers at /nonexistent"));
+}
+
+TEST_CASE("algs: by name and kind, without a host, as JSON")
+{
+    const auto no_host = [] {
+        ::setenv("LATCHKEY", "/nonexistent/host.sock", 1);
+    };
+    const auto all = latchkey_tool({"algs"}, no_host);
+    CHECK(all.status == 0);
+    CHECK(all.says("aead +aes-gcm-16 +20 +20 +128 192 256 \\+32 +8 +16 +\\? +aes-gcm16 aes-gcm gcm"));
+    CHECK(all.says("auth +hmac-sha256 +5 +12 +256 +- +16 "));
+    CHECK(all.says("cipher +blowfish-cbc +7 +7 +40-448 +8 +- +\\? +blowfish \\(legacy\\)"));
+    CHECK(all.says("No host answers at /nonexistent/host.sock"));
+    const auto null = latchkey_tool({"algs", "NULL"}, no_host);
+    CHECK(null.says("cipher +null +11"));
+    CHECK(null.says("auth +null +251"));
+    CHECK(!null.says("aes"));
+    CHECK(latchkey_tool({"algs", "rijndael-cbc"}, no_host).says("cipher +aes-cbc +12 +12 "));
+    const auto kind = latchkey_tool({"algs", "compression"}, no_host);
+    CHECK(kind.says("deflate"));
+    CHECK(!kind.says("null"));
+    const auto wrong = latchkey_tool({"algs", "aes-cbx"}, no_host);
+    CHECK(wrong.status == 1);
+    CHECK(wrong.out == "latchkey: algs: there is no algorithm or kind `aes-cbx`; did you mean `aes-cbc`?\n");
+    CHECK(latchkey_tool({"algs", "--json", "aes-cbc"}, no_host).out
+          == "[{\"kind\": \"cipher\", \"name\": \"aes-cbc\", \"aliases\": [\"rijndael-cbc\", \"aes\"], \"sadb\": 12, "
+             "\"ikev2\": 12, \"key_bits_min\": 128, \"key_bits_max\": 256, \"key_bits_step\": 64, \"salt_bits\": 0, "
+             "\"iv_bytes\": 16, \"icv_bytes\": 0, \"block_bytes\": 16, \"legacy\": false, \"available\": null}]\n");
+    CHECK(latchkey_tool({"algs", "--socket", "/nonexistent/host.sock"}).status == 1);
+}
+
 TEST_CASE("ping prints and exits as ping(8)")
 {
     FakeHost fake;
@@ -214,7 +310,8 @@ TEST_CASE("ping prints and exits as ping(8)")
                     "3 packets transmitted, 3 received, \\+1 duplicates, 0% packet loss, time [0-9]+ms\n"
                     "rtt min/avg/max/mdev = [0-9.]+/[0-9.]+/[0-9.]+/[0-9.]+ ms\n$"));
     const auto six = latchkey_tool({"ping", "fd00::1", "-qc1", "--socket", fake.path()});
-    CHECK(six.status == 2);   // -q takes no value: options are not joined
+    CHECK(six.status == 0);
+    CHECK(six.out.starts_with("PING fd00::1(fd00::1) 56 data bytes\n\n---"));
     const auto quiet = latchkey_tool({"ping", "fd00::1", "-q", "-c1", "--socket", fake.path()});
     CHECK(quiet.status == 0);
     CHECK(quiet.says("^PING fd00::1\\(fd00::1\\) 56 data bytes\n\n---"));

@@ -39,6 +39,17 @@ public:
         for (auto& job : jobs)
             job.result = Drop::in_integrity;
     }
+    void seal(std::span<AhSealJob> jobs) override
+    {
+        for (auto& job : jobs)
+            job.result = Drop::out_crypto;
+    }
+    void open(std::span<AhOpenJob> jobs) override
+    {
+        for (auto& job : jobs)
+            job.result = Drop::in_integrity;
+    }
+    Engine::AlgorithmSet available() const override { return {}; }
 };
 
 struct Fixture {
@@ -114,6 +125,41 @@ TEST_CASE("an SA whose sequence numbers are used up sends nothing more")
             CHECK(next.drop == Drop::out_sequence_exhausted);
         }
     }
+}
+
+TEST_CASE("64-bit sequence numbers go on where 32 bits end, and a receiver follows")
+{
+    for (const auto* algorithm : {gcm, cbc})
+        for (const auto* protocol : {"esp", "ah"}) {
+            const bool ah = std::string_view(protocol) == "ah";
+            if (ah && algorithm == gcm)
+                continue;
+            CAPTURE(algorithm);
+            CAPTURE(protocol);
+            Fixture f;
+            const auto number = ah ? ip_proto::ah : ip_proto::esp;
+            f.script("add 10.0.0.1 10.0.0.2 " + std::string(protocol) + " 0x1001 -m transport -r 64 -f esn " +
+                     (ah ? "-A hmac-sha1 0x000102030405060708090a0b0c0d0e0f10111213" : std::string(algorithm)) +
+                     "; spdadd 10.0.0.1 10.0.0.2 any -P out ipsec " + protocol + "/transport//require;");
+            Sa& sa = *f.engine.inbound(number, f.to.address, 0x1001);
+            sa.sequence = 0xffff'fffd;
+            sa.replay.accept(sa.sequence);
+            for (std::uint64_t next = 0xffff'fffe; next < 0x1'0000'0003; ++next) {
+                CAPTURE(next);
+                auto sent = f.send();
+                REQUIRE(sent.outcome == Walk::Outcome::sealed);
+                CHECK(sa.sequence == next);
+                const auto low = wire::field<std::uint32_t>(sent.packet.bytes(), ah ? 28 : 24);
+                CHECK(low == static_cast<std::uint32_t>(next));
+                History history;
+                const auto parsed = *parse_packet(sent.packet.bytes());
+                const auto wrapping = f.walk.wrapping(sent.packet.bytes(), parsed);
+                CHECK(f.walk.open(wrapping, sent.packet, parsed, history, Fixture::now) == Drop::none);
+                CHECK(sa.replay.highest() == next);
+            }
+            sa.sequence = ~std::uint64_t{0};   // and these do not come round, whatever the flags say
+            CHECK(f.send().drop == Drop::out_sequence_exhausted);
+        }
 }
 
 TEST_CASE("cyclic sequence numbers begin again with 1, but never with a counter mode")

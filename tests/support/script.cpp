@@ -62,15 +62,24 @@ std::string pair_script(const Protection& p, bool for_a)
     const auto& ends = p.tunnel ? p.outer : p.inner;
     const std::string a = ends.a.text(), b = ends.b.text();
     const std::string mode = p.tunnel ? "tunnel" : "transport";
-    const auto sa = [&](const std::string& from, const std::string& to, const char* spi) {
-        return "add " + from + " " + to + " esp " + spi + " -m " + mode + " -r 64 " + p.algorithm + ";\n";
+    const auto sa = [&](const std::string& from, const std::string& to, const std::string& spi) {
+        const std::string natt = p.in_udp ? "[4500]" : "", inner = (&from == &a ? p.inner.a : p.inner.b).text(),
+                          inner_to = (&from == &a ? p.inner.b : p.inner.a).text();
+        std::string out = "add " + from + natt + " " + to + natt + (p.in_udp ? " esp-udp " : " esp ") + spi + " -m " +
+                          mode + " -r 64 " + p.algorithm + ";\n";
+        if (p.compressed)
+            out += "add " + inner + " " + inner_to + " ipcomp " + spi + " -m transport -C deflate;\n";
+        if (!p.ah.empty())
+            out += "add " + from + " " + to + " ah " + spi + " -m transport -r 64 " + p.ah + ";\n";
+        return out;
     };
     const auto rule = [&](bool a_to_b) {
         const std::string from = (a_to_b ? p.inner.a : p.inner.b).text() + (a_to_b ? "" : p.port);
         const std::string to = (a_to_b ? p.inner.b : p.inner.a).text() + (a_to_b ? p.port : "");
         const std::string path = p.tunnel ? (a_to_b ? a + "-" + b : b + "-" + a) : "";
-        return "spdadd " + from + " " + to + " " + p.upper + " -P " + (a_to_b == for_a ? "out" : "in") + " ipsec esp/" + mode +
-               "/" + path + "/" + p.level + ";\n";
+        return "spdadd " + from + " " + to + " " + p.upper + " -P " + (a_to_b == for_a ? "out" : "in") + " ipsec" +
+               (p.compressed ? " ipcomp/transport//" + p.level : "") + " esp/" + mode + "/" + path + "/" + p.level +
+               (p.ah.empty() ? "" : " ah/transport//" + p.level) + ";\n";
     };
     return sa(a, b, "0x1001") + sa(b, a, "0x1002") + rule(true) + rule(false);
 }

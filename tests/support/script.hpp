@@ -27,6 +27,9 @@ struct Protection {
     std::string upper = "any";       // upper-layer protocol of the policies
     std::string port;                // "[4444]" on the side of b, or empty
     std::string level = "require";
+    bool in_udp = false;             // ESP in UDP, port 4500 on both sides
+    bool compressed = false;         // IPComp inside ESP
+    std::string ah{};                // an AH algorithm: AH in transport mode around ESP
 };
 std::string pair_script(const Protection& p, bool for_a);
 
