@@ -106,8 +106,17 @@ void Engine::Impl::remember(Sa& sa)
         journal->changes.emplace_back(Journal::SaChanged{std::make_unique<SaBefore>(sa)});
 }
 
+// A table that is small is emptied entry by entry: a flush that finds little must cost little, also to keep for undoing.
+constexpr std::size_t small_table = 64;
+
 void Engine::Impl::clear_sad()
 {
+    if (sad.size() < small_table) {
+        std::uint64_t cursor = 0;
+        while (Sa* sa = sad.next(cursor, 0))
+            erase(*sa);
+        return;
+    }
     generation += sad.size() != 0;
     if (journal != nullptr) {
         auto all = std::make_unique<Sad>();
@@ -122,6 +131,12 @@ void Engine::Impl::clear_sad()
 
 void Engine::Impl::clear_spd()
 {
+    if (spd.size() < small_table) {
+        Spd::Cursor cursor;
+        while (const Policy* policy = spd.next(cursor))
+            erase(*policy);
+        return;
+    }
     for (auto& [id, timer] : policy_timers)
         deadlines.cancel(timer);
     policy_timers.clear();

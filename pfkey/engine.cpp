@@ -329,7 +329,7 @@ bool Engine::Impl::next_of_dump(KeySocket& socket, Record& out)
         return true;
     }
     const Policy* policy = spd.next(dump.spd_cursor);
-    while (policy != nullptr && policy->order > dump.end)
+    while (policy != nullptr && policy->born > dump.end)
         policy = spd.next(dump.spd_cursor);
     if (policy == nullptr)
         return false;
@@ -409,9 +409,9 @@ bool Engine::charge(Sa& sa, std::size_t bytes, Time now)
     return true;
 }
 
-bool Engine::encapsulates(std::uint16_t local_port) const
+bool Engine::encapsulates(const Address& local, std::uint16_t port) const
 {
-    return impl_->sad.encapsulates(local_port);
+    return impl_->sad.encapsulates(local, port);
 }
 
 void Engine::set_available(const AlgorithmSet& rows)

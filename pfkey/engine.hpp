@@ -94,8 +94,8 @@ public:
     // False: the packet must not be sent or delivered: it would exceed the hard limit (which ends the SA as well).
     bool charge(Sa& sa, std::size_t bytes, Time now);
 
-    // Of a NAT: may UDP datagrams to this local port be ESP? (Some inbound SA says so.)
-    bool encapsulates(std::uint16_t local_port) const;
+    // Of a NAT: may UDP datagrams to this local address and port be ESP? (Some SA to there says so.)
+    bool encapsulates(const Address& local, std::uint16_t port) const;
     // A packet of this SA came, with a good ICV, from another address or port than before: tells the key managers
     // (X_NAT_T_NEW_MAPPING, once per change).
     void peer_moved(Sa& sa, const Address& source, std::uint16_t port, Time now);

@@ -123,6 +123,9 @@ Result<void> Engine::Impl::update(const Call& call, Message& reply)
         return updated;
     }
     echo_sa(call.message, reply);
+    reply.sa = sa_ext(*sa);   // of a mature SA, most of what came is not taken
+    if (reply.sa_replay)
+        reply.sa_replay = sa->replay.size();
     describe_natt(*sa, reply);
     return {};
 }

@@ -151,6 +151,7 @@ const Policy& Engine::Impl::publish(Policy policy, const Policy* replaces)
             request.reqid = next_reqid();
     ++generation;
     policy.id = replaces != nullptr ? replaces->id : next_policy_id(policy.direction);
+    policy.born = replaces != nullptr ? replaces->born : spd.last_order() + 1;
     Spd::Taken replaced;
     if (replaces != nullptr)
         leave(*replaces);

@@ -1,11 +1,21 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "pfkey/key_socket.hpp"
 
+#include <sodium/utils.h>
+
+#include <algorithm>
+
 namespace latchkey {
 
 namespace {
 
 constexpr std::size_t header_size = 16;   // struct sadb_msg
+
+// GET and DUMP answer with keys.
+void wipe(Record& record)
+{
+    sodium_memzero(record.data(), record.size());
+}
 
 // f(type, extension) for each extension of a record that this host built. X_PROMISC carries a message instead.
 template <class F> void each_extension(Bytes record, F f)
@@ -62,6 +72,9 @@ void KeySockets::close(KeySocketId id)
 {
     if (KeySocket* socket = find(id)) {
         set_promiscuous(*socket, false);
+        std::ranges::for_each(socket->queue, wipe);
+        if (socket->dump)
+            wipe(socket->dump->held);
         sockets_.erase(id);
     }
 }
@@ -117,6 +130,7 @@ void KeySockets::pop(KeySocket& socket)
     if (socket.queue.empty())
         return;
     socket.bytes -= socket.queue.front().size();
+    wipe(socket.queue.front());
     socket.queue.pop_front();
 }
 
@@ -158,8 +172,11 @@ void KeySockets::copy_to_promiscuous(const Record& record, std::uint64_t carried
     };
     for (auto& [id, socket] : sockets_) {
         const std::uint64_t unknown = carried & ~socket.known;
-        if (socket.promiscuous)
-            offer(id, socket, unknown != 0 ? wrap(without(record, unknown)) : wrap(record));
+        if (!socket.promiscuous)
+            continue;
+        Record wrapped = unknown != 0 ? wrap(without(record, unknown)) : wrap(record);
+        offer(id, socket, wrapped);
+        wipe(wrapped);
     }
 }
 

@@ -89,6 +89,7 @@ struct Policy {
     Action action = Action::none;
     std::uint32_t priority = 0;              // lower comes first; ties: insertion order
     std::uint64_t order = 0;                 // insertion number, the tie break
+    std::uint64_t born = 0;                  // that of the policy which this one replaced, and so on: dumps go by it
     Selector selector;
     std::vector<Request> requests;           // outermost last, as in setkey: inner transform first
     Time created{0};

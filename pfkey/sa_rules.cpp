@@ -106,8 +106,7 @@ Result<void> set_esp_algorithms(const Message& m, Sa& sa, const AlgorithmSet& of
     }
     if (has_key(m.auth_key))
         return fail(Errc::bad_value, "an authentication key came without an algorithm");
-    if (sa.cipher->primitive == Primitive::null)   // RFC 4303 §3.2
-        return fail(Errc::bad_value, "ESP must encrypt or authenticate: both algorithms are null");
+    // Null alone protects nothing and RFC 4303 §3.2 forbids it, but KAME takes it and the BSDs' test suites rely on it.
     return {};
 }
 
@@ -151,11 +150,11 @@ Result<void> check_mode(const Message& m)
     return {};
 }
 
-// With RAWCPI the packets carry the algorithm's well-known CPI, and the SPI is only a name (KAME).
+// Without RAWCPI the packets carry the algorithm's well-known CPI, and the SPI is only a name (KAME, setkey -R).
 Result<void> check_spi(const Message& m, std::uint8_t protocol)
 {
     const auto& limits = sa_protocol(protocol);
-    const bool only_a_name = protocol == ip_proto::ipcomp && (m.sa->flags & SADB_X_EXT_RAWCPI) != 0;
+    const bool only_a_name = protocol == ip_proto::ipcomp && (m.sa->flags & SADB_X_EXT_RAWCPI) == 0;
     if (m.sa->spi < limits.spi_min || (m.sa->spi > limits.spi_max && !only_a_name))
         return fail(Errc::bad_value, "SPIs 0 to 255 are reserved, CPIs have 16 bits");
     return {};
@@ -297,6 +296,8 @@ Result<std::unique_ptr<Sa>> build_sa(const Message& m, std::uint8_t protocol, co
     sa.flags = m.sa->flags;
     sa.hard = m.hard.value_or(Lifetime{});
     sa.soft = m.soft.value_or(Lifetime{});
+    if (m.proxy && m.proxy->prefix_length > m.proxy->endpoint.address.bits())
+        return fail(Errc::bad_value, "a prefix is longer than the address");
     if (m.proxy && m.proxy->endpoint.address.family() != Family::none)
         sa.proxy = Prefix{m.proxy->endpoint.address, m.proxy->prefix_length};
     for (const auto step : {&check_header, &set_algorithms, &set_replay_window, &set_identities})
@@ -309,9 +310,10 @@ Result<void> check_update_of_mature(const Message& m, const Sa& sa)
 {
     if (auto checked = check_labels(m); !checked)
         return checked;
-    if (!same_key(m.cipher_key, sa.cipher_key) || !same_key(m.auth_key, sa.auth_key))
+    const bool ah = sa.protocol == ip_proto::ah;   // has no cipher, whatever comes
+    if ((!ah && !same_key(m.cipher_key, sa.cipher_key)) || !same_key(m.auth_key, sa.auth_key))
         return fail(Errc::bad_value, "the keys of a mature SA cannot change: delete it and add another");
-    const bool same_cipher = m.sa->encrypt == 0 || (sa.cipher != nullptr && m.sa->encrypt == sa.cipher->sadb_id);
+    const bool same_cipher = ah || m.sa->encrypt == 0 || (sa.cipher != nullptr && m.sa->encrypt == sa.cipher->sadb_id);
     const bool same_auth = m.sa->auth == 0 || m.sa->auth == SADB_X_AALG_NULL ||
                            (sa.auth != nullptr && m.sa->auth == sa.auth->sadb_id);
     if (!same_cipher || !same_auth)

@@ -21,6 +21,17 @@ struct Group {
 
 using Link = SaLink Sa::*;
 
+// Where ESP in UDP goes to.
+struct Place {
+    Address address;
+    std::uint16_t port;
+    bool operator==(const Place&) const = default;
+};
+
+struct PlaceHash {
+    std::size_t operator()(const Place& place) const { return mix(place.address.hash() + place.port); }
+};
+
 std::uint64_t spi_hash(std::uint8_t protocol, const Address& destination, std::uint32_t spi)
 {
     return mix(destination.hash() + (std::uint64_t{spi} << 8 | protocol));
@@ -103,7 +114,7 @@ struct Sad::Impl {
     FlatIndex<Group> by_peer, by_reqid;
     std::array<std::size_t, 256> per_protocol{};
     std::size_t wildcards = 0, wildcard_sources = 0;   // SAs to and from 0.0.0.0 or ::
-    std::unordered_map<std::uint16_t, std::size_t> encapsulated;   // SAs in UDP, by destination port
+    std::unordered_map<Place, std::size_t, PlaceHash> encapsulated;   // SAs in UDP
 };
 
 Sad::Sad() : impl_(std::make_unique<Impl>()) {}
@@ -230,9 +241,11 @@ Sa* Sad::outbound(std::uint8_t protocol, Mode mode, const Address& source, const
     return sa != nullptr ? sa : between(any, any);
 }
 
-bool Sad::encapsulates(std::uint16_t port) const
+bool Sad::encapsulates(const Address& destination, std::uint16_t port) const
 {
-    return !impl_->encapsulated.empty() && impl_->encapsulated.contains(port);
+    const auto& places = impl_->encapsulated;
+    return !places.empty() && (places.contains({destination, port}) ||
+                               (impl_->wildcards != 0 && places.contains({Address::any(destination.family()), port})));
 }
 
 void Sad::set_state(Sa& sa, SaState state)
@@ -306,10 +319,10 @@ void Sad::Impl::count(const Sa& sa, std::size_t by)
     wildcard_sources += sa.source.is_unspecified() ? by : 0;
     if (sa.natt == nullptr)
         return;
-    const auto port = encapsulated.try_emplace(sa.natt->destination_port).first;
-    port->second += by;
-    if (port->second == 0)
-        encapsulated.erase(port);
+    const auto place = encapsulated.try_emplace({sa.destination, sa.natt->destination_port}).first;
+    place->second += by;
+    if (place->second == 0)
+        encapsulated.erase(place);
 }
 
 Sad::Impl::Row& Sad::Impl::row_of(const Sa& sa)

@@ -35,7 +35,7 @@ public:
     Sa* outbound(std::uint8_t protocol, Mode mode, const Address& source, const Address& destination,
                  std::uint32_t reqid, bool prefer_old) const;
 
-    bool encapsulates(std::uint16_t port) const;   // is some SA in UDP to this port?
+    bool encapsulates(const Address& destination, std::uint16_t port) const;   // is some SA in UDP to there?
 
     // What changes of an SA that is in the SAD and that it is found by.
     void set_state(Sa& sa, SaState state);

@@ -106,7 +106,7 @@ void Spd::bring_back(Spd& from)
     impl_ = std::exchange(from.impl_, std::make_unique<Impl>());
 }
 
-bool Spd::wither(std::size_t count)
+bool Spd::wither(std::size_t& count)
 {
     for (auto& side : impl_->sides)
         for (; count != 0 && !side.rules.empty(); --count)

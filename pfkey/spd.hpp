@@ -72,7 +72,8 @@ public:
     void rewind(std::uint64_t order);   // every policy above it has been taken: the numbers may be used again
     void set_aside(Spd& into);          // everything, at once; order numbers go on
     void bring_back(Spd& from);
-    bool wither(std::size_t count);     // frees so many policies of an SPD that nobody looks into any more; true: all gone
+    // Frees up to so many policies of an SPD that nobody looks into any more, and counts down; true: all are gone.
+    bool wither(std::size_t& count);
 
 private:
     struct Impl;

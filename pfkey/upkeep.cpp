@@ -172,8 +172,9 @@ void Engine::Impl::bury()
     graveyard.resize(graveyard.size() - std::min(graveyard.size(), at_once));
     if (graveyard.empty())
         graveyard.shrink_to_fit();
-    if (!dead_policies.empty() && dead_policies.back()->wither(at_once))
-        dead_policies.pop_back();
+    for (std::size_t left = at_once; left != 0 && !dead_policies.empty();)
+        if (dead_policies.back()->wither(left))
+            dead_policies.pop_back();
 }
 
 void Engine::Impl::bury_all(std::vector<std::unique_ptr<Sa>> flushed)

@@ -36,7 +36,8 @@ bool Choke::knows_sa(Bytes quoted, const Address& destination) const
     const bool v4 = destination.is_v4();
     auto protocol = quoted[v4 ? 9 : 6];
     auto rest = quoted.subspan(v4 ? 20 : 40);
-    if (protocol == ip_proto::udp && rest.size() >= 12 && engine_.encapsulates(wire::field<std::uint16_t>(rest, 0)) &&
+    if (protocol == ip_proto::udp && rest.size() >= 12 &&
+        engine_.encapsulates(quoted_source(quoted), wire::field<std::uint16_t>(rest, 0)) &&
         wire::field<std::uint32_t>(rest, 8) != 0) {
         protocol = ip_proto::esp;
         rest = rest.subspan(8);

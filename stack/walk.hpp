@@ -158,7 +158,7 @@ private:
     Drop open_ip_in_ip(Pbuf& packet, const Packet& parsed, History& history);
     bool enabled(Wrapping wrapping, Family family) const;
     std::expected<Sa*, Drop> inbound_sa(const Packet& parsed, std::uint8_t protocol, std::uint32_t spi);
-    Sa* ipcomp_sa(const Packet& parsed, std::uint16_t cpi, Drop& why);
+    Sa* ipcomp_sa(const Packet& parsed, Bytes header, Drop& why);
     const Sa* ipcomp_tunnel(const Packet& parsed) const;
     Drop unwrap(Pbuf& packet, const Packet& parsed, const Opened& opened, History& history);
     Drop enter_inner(Pbuf& packet, const Packet& parsed, const Sa& sa, std::uint8_t next_header, MutableBytes inner);

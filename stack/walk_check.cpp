@@ -21,12 +21,19 @@ bool matches(const Request& request, const Protection& applied)
             (request.tunnel_destination.is_unspecified() || request.tunnel_destination == applied.destination));
 }
 
+bool through_tunnel(const History& history)
+{
+    return std::ranges::any_of(history.entries(), [](const Protection& p) { return p.mode == Mode::tunnel; });
+}
+
 }  // namespace
 
 Drop Walk::check(Direction direction, const Packet& packet, const History& history, SocketHandle, Time now)
 {
     const bool transit = direction == Direction::fwd;
-    if (!settings_.of(packet.family).enabled || (!transit && is_link_control(packet)))
+    if (!transit && is_link_control(packet))   // of this link only: what a tunnel brings is of another
+        return through_tunnel(history) ? Drop::in_selector_mismatch : Drop::none;
+    if (!settings_.of(packet.family).enabled)
         return Drop::none;
     const Policy* policy = lookup(direction, packet.flow, now).policy;
     // Scripts written for KAME (setkey -k) know only `in`: it covers transit packets where no fwd rule does.

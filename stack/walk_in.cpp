@@ -52,7 +52,7 @@ Walk::Wrapping Walk::wrapping(Bytes bytes, const Packet& packet) const
     default: return Wrapping::none;
     }
     if (!packet.flow.has_ports || !settings_.of(packet.family).enabled ||
-        !engine_.encapsulates(packet.flow.destination_port))
+        !engine_.encapsulates(packet.destination, packet.flow.destination_port))
         return Wrapping::none;
     const auto udp = bytes.first(packet.total).subspan(packet.payload);
     switch (natt::kind_of(udp)) {
@@ -127,8 +127,11 @@ Drop Walk::open_esp(bool in_udp, Pbuf& packet, const Packet& parsed, History& hi
     if (in_udp) {
         if (!tunnel)
             natt::repair_checksum(packet.bytes(), *sa.natt, settings_.trust_natt_checksums);
-        // The SA keeps the address that it was given until a key manager changes it.
+        // The SA keeps the address that it was given until a key manager changes it. Without an ICV nobody knows who sent.
+        const bool authentic = (sa.cipher->icv | (sa.auth != nullptr ? sa.auth->icv : 0)) != 0;
         const bool other_port = sa.natt->source_port != 0 && sa.natt->source_port != sender.port;
+        if (!authentic)
+            return engine_.charge(sa, size, now) ? Drop::none : Drop::in_lifetime;
         if (other_port || (!sa.source.is_unspecified() && sa.source != sender.address))
             engine_.peer_moved(sa, sender.address, sender.port, now);
     }
@@ -172,7 +175,7 @@ Drop Walk::open_ipcomp(Pbuf& packet, const Packet& parsed, History& history, Tim
     if (body.size() < ipcomp_header)
         return Drop::in_truncated;
     Drop why = Drop::none;
-    Sa* sa = ipcomp_sa(parsed, wire::field<std::uint16_t>(body, ipcomp_cpi_at), why);
+    Sa* sa = ipcomp_sa(parsed, body, why);
     if (sa == nullptr)
         return why;
 
@@ -218,15 +221,21 @@ std::expected<Sa*, Drop> Walk::inbound_sa(const Packet& parsed, std::uint8_t pro
     return sa;
 }
 
-// A well-known CPI names the algorithm only: the SA is the one between the two addresses.
-Sa* Walk::ipcomp_sa(const Packet& parsed, std::uint16_t cpi, Drop& why)
+// A well-known CPI names the algorithm only: the SA is one between the two addresses, of the mode that the packet has.
+Sa* Walk::ipcomp_sa(const Packet& parsed, Bytes header, Drop& why)
 {
+    const auto cpi = wire::field<std::uint16_t>(header, ipcomp_cpi_at);
     if (cpi > last_well_known_cpi) {
         const auto found = inbound_sa(parsed, ip_proto::ipcomp, cpi);
         why = found ? Drop::none : found.error();
         return found.value_or(nullptr);
     }
-    Sa* sa = engine_.sad().outbound(ip_proto::ipcomp, Mode::any, parsed.source, parsed.destination, 0, true);
+    const auto between = [&](Mode mode) {
+        return engine_.sad().outbound(ip_proto::ipcomp, mode, parsed.source, parsed.destination, 0, true);
+    };
+    Sa* sa = between(is_ip(header[0]) ? Mode::tunnel : Mode::transport);
+    if (sa == nullptr)
+        sa = between(Mode::any);
     if (sa == nullptr || sa->cipher == nullptr || sa->cipher->sadb_id != cpi)
         sa = engine_.inbound(ip_proto::ipcomp, parsed.destination, cpi);   // an SPI may be that small
     why = sa != nullptr ? Drop::none : Drop::in_unknown_spi;
@@ -249,8 +258,8 @@ Drop Walk::unwrap(Pbuf& packet, const Packet& parsed, const Opened& opened, Hist
         return Drop::in_wrong_mode;
     // In transport mode, IP in IP is a payload like any other.
     const bool tunnel = is_ip(opened.next_header) && sa.mode != Mode::transport;
-    // A tunnel is known by the addresses that its SA was given, also while the peer's NAT shows others.
-    const Address& source = tunnel && sa.natt ? sa.source : parsed.source;
+    // A peer behind a NAT speaks for the address that its SA was given and for no other, wherever its packets come from.
+    const Address& source = sa.natt && !sa.source.is_unspecified() ? sa.source : parsed.source;
     const Mode mode = tunnel ? Mode::tunnel : Mode::transport;
     if (!history.push({sa.protocol, mode, sa.spi, sa.reqid, source, parsed.destination}))
         return Drop::in_nested;

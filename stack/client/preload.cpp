@@ -137,7 +137,9 @@ ssize_t send_key(int fd, Pieces pieces, int flags)
     bool reached = false;
     Host* host = default_host();
     const ssize_t sent = host == nullptr ? -ENOENT : send_decided(*host, fd, {}, pieces, &reached);
-    if (reached || !out_of_reach(static_cast<int>(sent)))
+    // The default host may not be the one that the socket is of (a program that takes a host's path as an argument).
+    const bool of_another_host = reached && sent == -ENOTCONN;
+    if (!of_another_host && (reached || !out_of_reach(static_cast<int>(sent))))
         return or_errno(sent);
     msghdr message{};
     message.msg_iov = const_cast<iovec*>(pieces.data());

@@ -3,6 +3,7 @@
 // (parse, check, store, answer, read the answer), as a ratio to copying the same bytes in and out in the same run, and
 // what an entry weighs. Flat means: the second line of a pair is not much above the first. In seconds of CPU.
 #include "pfkey/engine.hpp"
+#include "tests/support/rng.hpp"
 
 #include <cstdio>
 #include <ctime>
@@ -18,18 +19,6 @@ constexpr bool meaningful = true;
 #else
 constexpr bool meaningful = false;   // the times would say nothing: the test is skipped
 #endif
-
-class CountingRng : public Rng {
-public:
-    void fill(MutableBytes out) override
-    {
-        for (auto& byte : out)
-            byte = static_cast<std::uint8_t>(mix(++state_));
-    }
-
-private:
-    std::uint64_t state_ = 0;
-};
 
 constexpr Time now = std::chrono::seconds(1);
 
@@ -182,7 +171,7 @@ public:
     bool all_accepted() const { return refused_ == 0; }
 
 private:
-    CountingRng rng_;
+    test::SequenceRng rng_;
     Engine engine_{rng_, 0};
     KeySocketId id_ = *engine_.open_key_socket();
     std::size_t refused_ = 0;

@@ -98,7 +98,8 @@ def adds(host, count, work):
     path = os.path.join(work, "adds.conf")
     with open(path, "w") as f:
         for i in range(count):
-            f.write(f"add 10.0.0.1 10.{i >> 16 & 255}.{i >> 8 & 255}.{i & 255} esp {0x10000 + i:#x} {GCM};\n")
+            f.write(f"add 10.0.0.1 10.{i >> 16 & 255}.{i >> 8 & 255}.{i & 255} esp {0x10000 + i:#x} "
+                    f"-E aes-gcm-16 0x{i:040x};\n")
     begin = time.monotonic()
     subprocess.run([os.path.join(BIN, "setkey"), "-f", path], env=host.env, check=True)
     added = time.monotonic() - begin

@@ -6,6 +6,7 @@
 // right addresses, so that the fuzzer does not have to guess them.
 #include "pfkey/message.hpp"
 #include "stack/host.hpp"
+#include "tests/support/rng.hpp"
 
 #include <cstdio>
 #include <cstdlib>
@@ -14,18 +15,6 @@
 using namespace latchkey;
 
 namespace {
-
-class CountingRng : public Rng {
-public:
-    void fill(MutableBytes out) override
-    {
-        for (auto& byte : out)
-            byte = static_cast<std::uint8_t>(mix(++state_));
-    }
-
-private:
-    std::uint64_t state_ = 0;
-};
 
 AddressExt at(const char* text, std::uint8_t length)
 {
@@ -182,7 +171,7 @@ private:
         send(key, m);
     }
 
-    CountingRng rng_;
+    test::SequenceRng rng_;
     Time now_ = std::chrono::seconds(1000);
     std::unique_ptr<Host> host_;
     SocketId udp_ = 0;

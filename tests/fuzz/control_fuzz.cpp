@@ -5,6 +5,7 @@
 #include "stack/door.hpp"
 #include "stack/host.hpp"
 #include "stack/unix_socket.hpp"
+#include "tests/support/rng.hpp"
 
 #include <cstdlib>
 #include <filesystem>
@@ -14,18 +15,6 @@
 using namespace latchkey;
 
 namespace {
-
-class CountingRng : public Rng {
-public:
-    void fill(MutableBytes out) override
-    {
-        for (auto& byte : out)
-            byte = static_cast<std::uint8_t>(mix(++state_));
-    }
-
-private:
-    std::uint64_t state_ = 0;
-};
 
 void expect(bool ok)
 {
@@ -131,7 +120,7 @@ private:
         host_->step(now_);
     }
 
-    CountingRng rng_;
+    test::SequenceRng rng_;
     Time now_{1'000'000'000};
     std::unique_ptr<Host> host_;
     std::unique_ptr<Door> door_;

@@ -5,6 +5,7 @@
 //
 // Input: steps of one opcode byte (the low 3 bits; bit 3 picks the socket) and what it takes, see the switch below.
 #include "pfkey/engine.hpp"
+#include "tests/support/rng.hpp"
 
 #include <cstdlib>
 
@@ -17,18 +18,6 @@ void require(bool condition)
     if (!condition)
         std::abort();
 }
-
-class CountingRng : public Rng {
-public:
-    void fill(MutableBytes out) override
-    {
-        for (auto& byte : out)
-            byte = static_cast<std::uint8_t>(mix(++state_));
-    }
-
-private:
-    std::uint64_t state_ = 0;
-};
 
 constexpr EngineLimits limits{.queue_bytes = 8192, .max_sas = 64, .max_policies = 64, .max_key_sockets = 2,
                               .max_acquires = 4, .batch_bytes = 8192};
@@ -175,7 +164,7 @@ private:
             require(engine_.stats(socket).queued_bytes < limits.queue_bytes + 2 * max_record + 1024);
     }
 
-    CountingRng rng_;
+    test::SequenceRng rng_;
     Engine engine_{rng_, 1'700'000'000, limits};
     KeySocketId sockets_[2]{};
     Time now_ = std::chrono::seconds(10);

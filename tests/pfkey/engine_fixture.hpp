@@ -3,6 +3,7 @@
 #pragma once
 
 #include "pfkey/engine.hpp"
+#include "tests/support/rng.hpp"
 
 #include <algorithm>
 #include <doctest/doctest.h>
@@ -16,18 +17,6 @@ inline Time seconds(std::int64_t n)
 {
     return std::chrono::seconds(n);
 }
-
-class SequenceRng : public Rng {
-public:
-    void fill(MutableBytes out) override
-    {
-        for (auto& byte : out)
-            byte = static_cast<std::uint8_t>(mix(++state_));
-    }
-
-private:
-    std::uint64_t state_ = 1;
-};
 
 struct Reply {
     std::vector<std::uint8_t> record;
@@ -102,7 +91,7 @@ struct Host {
     }
 
     Time now = seconds(10);
-    SequenceRng rng;
+    SequenceRng rng{1};
     Engine engine;
 };
 

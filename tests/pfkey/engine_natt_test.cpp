@@ -10,6 +10,8 @@ using namespace latchkey::test;
 
 namespace {
 
+const Address here = address("10.0.0.2");
+
 struct Natt {
     Host host;
     Client daemon{host.engine, host.now}, listener{host.engine, host.now};
@@ -88,7 +90,7 @@ TEST_CASE_FIXTURE(Natt, "without NAT_T_TYPE the other extensions mean nothing; w
     add.natt_fragment = 5;
     CHECK(!daemon.ask(add).message.natt_type);
     CHECK(sa(0x1000)->natt == nullptr);
-    CHECK(!host.engine.encapsulates(2));
+    CHECK(!host.engine.encapsulates(address("10.0.0.2"), 2));
 
     add = keyed(SADB_ADD, 0x1001);
     add.natt_type = 2;
@@ -154,20 +156,21 @@ TEST_CASE_FIXTURE(Natt, "OAR and FRAG have numbers of our own: only who used the
 TEST_CASE_FIXTURE(Natt, "encapsulates(): the ports of the SAs that are there")
 {
     Engine& engine = host.engine;
-    CHECK(!engine.encapsulates(40'000));
+    CHECK(!engine.encapsulates(here, 40'000));
     REQUIRE(daemon.error_of(natted(SADB_ADD, 0x1000)) == 0);
     REQUIRE(daemon.error_of(natted(SADB_ADD, 0x1001)) == 0);
     REQUIRE(daemon.error_of(natted(SADB_ADD, 0x1002, 4500, 7)) == 0);
-    CHECK(engine.encapsulates(40'000));
-    CHECK(engine.encapsulates(7));
-    CHECK(!engine.encapsulates(4500));   // a source port, so not ours to receive on
+    CHECK(engine.encapsulates(here, 40'000));
+    CHECK(engine.encapsulates(here, 7));
+    CHECK(!engine.encapsulates(address("10.0.0.1"), 7));   // a peer's port is none of ours
+    CHECK(!engine.encapsulates(here, 4500));   // a source port, so not ours to receive on
     REQUIRE(daemon.error_of(sa_message(SADB_DELETE, 0x1000)) == 0);
-    CHECK(engine.encapsulates(40'000));
+    CHECK(engine.encapsulates(here, 40'000));
     REQUIRE(daemon.error_of(sa_message(SADB_DELETE, 0x1001)) == 0);
-    CHECK(!engine.encapsulates(40'000));
-    CHECK(engine.encapsulates(7));
+    CHECK(!engine.encapsulates(here, 40'000));
+    CHECK(engine.encapsulates(here, 7));
     REQUIRE(daemon.error_of(bare(SADB_FLUSH)) == 0);
-    CHECK(!engine.encapsulates(7));
+    CHECK(!engine.encapsulates(here, 7));
 }
 
 TEST_CASE_FIXTURE(Natt, "a peer that moves is announced once per change, to key managers, as Linux says it")
@@ -215,8 +218,8 @@ TEST_CASE_FIXTURE(Natt, "after a new mapping, UPDATE with the new ports (Linux),
     CHECK(sa(0x1000)->natt->destination_port == 41'000);
     CHECK(sa(0x1000)->sequence == 17);
     CHECK(host.engine.generation() != generation);
-    CHECK(host.engine.encapsulates(41'000));
-    CHECK(!host.engine.encapsulates(40'000));
+    CHECK(host.engine.encapsulates(here, 41'000));
+    CHECK(!host.engine.encapsulates(here, 40'000));
     CHECK(daemon.error_of(keyed(SADB_UPDATE, 0x1000)) == 0);   // says nothing of a NAT
     CHECK(sa(0x1000)->natt->destination_port == 41'000);
 }
@@ -248,7 +251,7 @@ TEST_CASE_FIXTURE(Natt, "NEW_ADDRESS moves an SA (FreeBSD): its numbers, keys an
         CHECK(moved->current.bytes == 10);
         CHECK(moved->natt == nullptr);
         CHECK(moved->reqid == 9);
-        CHECK(!host.engine.encapsulates(40'000));
+        CHECK(!host.engine.encapsulates(here, 40'000));
         CHECK(host.engine.generation() != generation);
         CHECK(host.engine.sad().outbound(ip_proto::esp, Mode::tunnel, address("10.0.1.1"), address("10.0.1.2"), 9,
                                          true) == moved);
@@ -266,7 +269,7 @@ TEST_CASE_FIXTURE(Natt, "NEW_ADDRESS moves an SA (FreeBSD): its numbers, keys an
         REQUIRE(daemon.error_of(update) == 0);
         CHECK(sa(0x1000)->source == address("10.0.1.1"));
         CHECK(sa(0x1000)->natt->source_port == 7000);
-        CHECK(host.engine.encapsulates(7001));
+        CHECK(host.engine.encapsulates(here, 7001));
     }
     SUBCASE("to another family (MOBIKE)")
     {
@@ -350,12 +353,12 @@ TEST_CASE_FIXTURE(Natt, "a batch that fails takes back what UPDATE changed, coun
     CHECK(daemon.receive().back().message.error == ECANCELED);
 
     CHECK(dump() == before);
-    CHECK(host.engine.encapsulates(40'000));
-    CHECK(!host.engine.encapsulates(50'000));
-    CHECK(!host.engine.encapsulates(50'001));
+    CHECK(host.engine.encapsulates(here, 40'000));
+    CHECK(!host.engine.encapsulates(address("10.0.0.77"), 50'000));
+    CHECK(!host.engine.encapsulates(here, 50'001));
     CHECK(chosen(0) == first);
     CHECK(chosen(9) == first);
     CHECK(first == sa(0x1000));
     REQUIRE(daemon.error_of(bare(SADB_FLUSH, SADB_SATYPE_ESP)) == 0);
-    CHECK(!host.engine.encapsulates(40'000));
+    CHECK(!host.engine.encapsulates(here, 40'000));
 }

@@ -192,7 +192,12 @@ const Refusal refusals[] = {
     {"SPI 255", add, [](Message& m) { m.sa->spi = 255; }, EINVAL, "SPIs 0 to 255"},
     {"AH, SPI 255", add_ah, [](Message& m) { m.sa->spi = 255; }, EINVAL, "SPIs 0 to 255"},
     {"IPComp, CPI 0", add_ipcomp, [](Message& m) { m.sa->spi = 0; }, EINVAL, "CPIs have 16 bits"},
-    {"IPComp, CPI 65536", add_ipcomp, [](Message& m) { m.sa->spi = 0x10000; }, EINVAL, "CPIs have 16 bits"},
+    {"IPComp, CPI 65536", add_ipcomp, [](Message& m) {
+        m.sa->spi = 0x10000;
+        m.sa->flags = SADB_X_EXT_RAWCPI; }, EINVAL, "CPIs have 16 bits"},
+    {"ADD, proxy /200", add, [](Message& m) {
+        m.proxy = end_point("10.0.0.9");
+        m.proxy->prefix_length = 200; }, EINVAL, "a prefix is longer"},
     {"duplicate", add, [](Message& m) { m.sa->spi = mature_spi; }, EEXIST, "exists"},
     {"duplicate, another source", add, [](Message& m) {
         m.sa->spi = mature_spi;
@@ -244,11 +249,6 @@ const Refusal refusals[] = {
     {"no encryption algorithm", add, [](Message& m) { m.sa->encrypt = SADB_EALG_NONE; }, EINVAL, "null is one"},
     {"an authentication key, no algorithm", add, [](Message& m) { m.sa->auth = SADB_AALG_NONE; }, EINVAL, "without an algorithm"},
     {"an authentication key, algorithm null", add, [](Message& m) { m.sa->auth = SADB_X_AALG_NULL; }, EINVAL, "without an algorithm"},
-    {"null and null", add, [](Message& m) {
-        m.sa->encrypt = SADB_EALG_NULL;
-        m.sa->auth = SADB_X_AALG_NULL;
-        m.cipher_key.reset();
-        m.auth_key.reset(); }, EINVAL, "both algorithms are null"},
     {"GCM and SHA-256", add, [](Message& m) {
         m.sa->encrypt = SADB_X_EALG_AES_GCM_ICV16;
         m.cipher_key = KeyExt{160, key20}; }, EINVAL, "takes no authentication algorithm"},

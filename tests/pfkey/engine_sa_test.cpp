@@ -251,6 +251,14 @@ TEST_CASE("what ESP may be made of")
         m.cipher_key = KeyExt{288, key};
         CHECK(client.error_of(m) == 0);
     }
+    SUBCASE("null alone (the BSDs' test suites)")
+    {
+        m.sa->encrypt = SADB_EALG_NULL;
+        m.sa->auth = SADB_AALG_NONE;
+        m.auth_key.reset();
+        m.cipher_key.reset();
+        CHECK(client.error_of(m) == 0);
+    }
     SUBCASE("GCM, auth 251: the same")
     {
         const std::vector<std::uint8_t> key(20, 1);
@@ -429,6 +437,32 @@ TEST_CASE("what AH may be made of")
     }
 }
 
+TEST_CASE("UPDATE of a mature SA answers with what the SA is, not with what was ignored")
+{
+    Host host;
+    Client client(host.engine, host.now);
+    REQUIRE(client.error_of(keyed(SADB_ADD, 0x1000)) == 0);
+    Message update = sa_message(SADB_UPDATE, 0x1000);
+    update.sa->flags = SADB_X_SAFLAGS_ESN;
+    update.sa->replay = 64;
+    const auto before = host.engine.sad().find(ip_proto::esp, address("10.0.0.2"), 0x1000)->replay.size();
+    const auto reply = client.ask(update);
+    CHECK(reply.message.error == 0);
+    CHECK((reply.message.sa->flags & SADB_X_SAFLAGS_ESN) == 0);
+    CHECK(reply.message.sa->replay == before);
+}
+
+TEST_CASE("UPDATE of an AH SA may name the cipher that ADD let pass")
+{
+    Host host;
+    Client client(host.engine, host.now);
+    Message m = keyed(SADB_ADD, 0x1000);
+    m.satype = SADB_SATYPE_AH;
+    REQUIRE(client.error_of(m) == 0);
+    m.type = SADB_UPDATE;
+    CHECK(client.error_of(m) == 0);
+}
+
 TEST_CASE("what IPComp may be made of")
 {
     Host host;
@@ -456,8 +490,9 @@ TEST_CASE("what IPComp may be made of")
         m.sa->spi = 0xffff;
         CHECK(client.error_of(m) == 0);
         m.sa->spi = 0x12345678;
-        CHECK(client.error_of(m) == EINVAL);
         m.sa->flags = SADB_X_EXT_RAWCPI;
+        CHECK(client.error_of(m) == EINVAL);
+        m.sa->flags = 0;
         CHECK(client.error_of(m) == 0);
         CHECK(stored(0x12345678) != nullptr);
     }

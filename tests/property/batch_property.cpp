@@ -2,6 +2,7 @@
 // A batch (SADB_X_BATCH) against the same messages one by one: if all of them are accepted, the tables end up the same
 // and everybody heard the same; if one is refused, the tables are as they were, to the last number.
 #include "pfkey/engine.hpp"
+#include "tests/support/rng.hpp"
 
 #include <rapidcheck.h>
 
@@ -11,21 +12,9 @@ namespace {
 
 using Records = std::vector<std::vector<std::uint8_t>>;
 
-class SequenceRng : public Rng {
-public:
-    void fill(MutableBytes out) override
-    {
-        for (auto& byte : out)
-            byte = static_cast<std::uint8_t>(mix(++state_));
-    }
-
-private:
-    std::uint64_t state_ = 0;
-};
-
 struct Host {
     Time now = std::chrono::seconds(100);
-    SequenceRng rng;
+    test::SequenceRng rng;
     Engine engine{rng, 1'700'000'000};
     KeySocketId sender = *engine.open_key_socket(), listener = *engine.open_key_socket();
     std::vector<std::uint32_t> acquires_done;

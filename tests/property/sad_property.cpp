@@ -47,10 +47,11 @@ struct Model {
         return found != by_key.end() ? found->second : wild != by_key.end() ? wild->second : nullptr;
     }
 
-    bool encapsulates(std::uint16_t port) const
+    bool encapsulates(const Address& local, std::uint16_t port) const
     {
         return std::ranges::any_of(by_age, [&](const Sa* sa) {
-            return sa->natt != nullptr && sa->natt->destination_port == port;
+            return sa->natt != nullptr && sa->natt->destination_port == port &&
+                   (sa->destination == local || sa->destination == Address::any(local.family()));
         });
     }
 };
@@ -96,7 +97,8 @@ void check_lookups(const Sad& sad, const Model& model)
     for (const auto& [key, sa] : model.by_key)
         RC_ASSERT(sad.find(std::get<0>(key), std::get<1>(key), std::get<2>(key)) == sa);
     for (std::uint16_t port = 3; port < 6; ++port)
-        RC_ASSERT(sad.encapsulates(port) == model.encapsulates(port));
+        for (const auto& [key, sa] : model.by_key)
+            RC_ASSERT(sad.encapsulates(sa->destination, port) == model.encapsulates(sa->destination, port));
     for (int i = 0; i < 6; ++i) {
         const auto protocol = *rc::gen::element(ip_proto::esp, ip_proto::ah);
         const auto mode = *rc::gen::element(Mode::transport, Mode::tunnel);
