@@ -53,6 +53,12 @@ Family family_of(Bytes datagram)
     }
 }
 
+// An AH stands behind an IP header of its family.
+constexpr std::size_t first_place(Family family)
+{
+    return family == Family::v4 ? 20 : 40;
+}
+
 }  // namespace
 
 std::size_t ah_size(const Sa& sa, Family family)
@@ -73,7 +79,7 @@ Drop transform::seal_ah(const AhSealJob& job, Tools& tools)
     if (job.datagram.size() > max_datagram)
         return Drop::out_too_big;
     const auto size = header_size(context->icv, family);
-    if (job.at > job.datagram.size() || size > job.datagram.size() - job.at)
+    if (job.at < first_place(family) || job.at > job.datagram.size() || size > job.datagram.size() - job.at)
         return Drop::out_crypto;
 
     wire::Writer header(job.datagram.subspan(job.at, size));
@@ -97,7 +103,7 @@ Drop transform::open_ah(AhOpenJob& job, Tools& tools)
     if (context == nullptr)
         return Drop::in_sa_state;
     const auto family = family_of(job.datagram);
-    if (family == Family::none || job.datagram.size() > max_datagram)
+    if (family == Family::none || job.datagram.size() > max_datagram || job.at < first_place(family))
         return Drop::in_malformed;
     if (job.at > job.datagram.size() || fixed_size > job.datagram.size() - job.at)
         return Drop::in_truncated;

@@ -409,6 +409,27 @@ TEST_CASE("a header padded to 8 bytes is accepted in IPv4, with any padding, whi
     }
 }
 
+TEST_CASE("an AH where the IP header is, is refused, without a signature to miss it as well")
+{
+    PatternRng rng;
+    const auto backend = make_openssl_backend(rng);
+    for (const auto* row : offered())
+        for (const auto& headers : {v4(), v6(51)})
+            for (const std::size_t at : {std::size_t{0}, headers.size() - 1}) {
+                CAPTURE(row->name);
+                auto sa = make_sa(*row);
+                auto datagram = joined({headers, counted(60)});
+                AhSealJob job;
+                job.sa = &sa;
+                job.sequence = 1;
+                job.datagram = datagram;
+                job.at = at;
+                backend->seal({&job, 1});
+                CHECK(job.result == Drop::out_crypto);
+                CHECK(open(*backend, sa, datagram, at).result == Drop::in_malformed);
+            }
+}
+
 TEST_CASE("every prefix of a datagram is refused")
 {
     PatternRng rng;
